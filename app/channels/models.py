@@ -1,0 +1,62 @@
+"""Channels and their members: where messages are read."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Index, text
+from sqlmodel import Field, SQLModel
+
+from app.database import JsonType, TextType, UtcDateTime
+
+
+class Channel(SQLModel, table=True):
+    """A conversation. Whoever writes into it locks its row first and raises `last_seq`.
+
+    `members_key` names exactly the present members (`distinct.members_key`, up to 1,002 of them).
+    A distinct channel's `channel_id` derives from the members it was created for and never changes.
+    """
+
+    __tablename__ = "channels"
+    __table_args__ = (
+        Index(
+            "ix_channels_members_key",
+            "members_key",
+            "last_message_at",
+            sqlite_where=text("members_key IS NOT NULL"),
+            postgresql_where=text("members_key IS NOT NULL"),
+        ),
+        {"sqlite_with_rowid": False},
+    )
+
+    cid: str = Field(primary_key=True, sa_type=TextType)
+    type: str = Field(sa_type=TextType)
+    channel_id: str = Field(sa_type=TextType)
+    name: str | None = Field(default=None, sa_type=TextType)
+    team: str | None = Field(default=None, sa_type=TextType)
+    custom: dict[str, Any] = Field(default_factory=dict, sa_type=JsonType, nullable=False)
+    created_by_id: str | None = Field(default=None, sa_type=TextType)
+    frozen: bool = Field(default=False)
+    member_count: int = Field(default=0)
+    members_key: str | None = Field(default=None, sa_type=TextType)
+    last_seq: int = Field(default=0, sa_type=BigInteger)
+    last_message_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    updated_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class Member(SQLModel, table=True):
+    """A user in a channel. Unread are the messages after `read_seq` that others wrote."""
+
+    __tablename__ = "members"
+    __table_args__ = (Index("ix_members_user", "user_id", "cid"), {"sqlite_with_rowid": False})
+
+    cid: str = Field(primary_key=True, sa_type=TextType)
+    user_id: str = Field(primary_key=True, sa_type=TextType)
+    channel_role: str = Field(default="channel_member", sa_type=TextType)
+    custom: dict[str, Any] = Field(default_factory=dict, sa_type=JsonType, nullable=False)
+    hidden: bool = Field(default=False)
+    archived: bool = Field(default=False)
+    muted: bool = Field(default=False)
+    read_seq: int = Field(default=0, sa_type=BigInteger)
+    last_read_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    created_at: datetime = Field(sa_type=UtcDateTime)

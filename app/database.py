@@ -1,0 +1,299 @@
+"""The database: engines, `read()` and `transaction()`, and what differs between SQLite and PostgreSQL.
+
+One edge commits: services flush, the surrounding `transaction()` commits once and then runs what was
+left with `after_commit()`. A read holds one snapshot, so that numbers read together agree.
+"""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+import structlog
+from sqlalchemy import BigInteger, Text, event, func, select
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlalchemy.engine import URL, Dialect, make_url
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.types import JSON, TypeDecorator
+
+log = structlog.get_logger(__name__)
+
+DialectName = Literal["sqlite", "postgresql"]
+Hook = Callable[[], Awaitable[None]]
+
+WAL_BYTES_BEFORE_CHECKPOINT = 16 * 1024 * 1024
+SQLITE_BUSY_SECONDS = 30.0
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An instant to the microsecond: `timestamptz` on PostgreSQL, microseconds since 1970 on SQLite.
+
+    Both compare exactly, which keyset cursors rely on; only aware datetimes are accepted.
+    """
+
+    impl = BigInteger
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        """The column's type in this dialect."""
+        return dialect.type_descriptor(
+            TIMESTAMP(timezone=True) if dialect.name == "postgresql" else BigInteger()
+        )
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        """To the driver."""
+        if value is None or dialect.name == "postgresql":
+            return value
+        return microseconds(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """From the driver."""
+        if value is None:
+            return None
+        if isinstance(value, datetime):
+            return value.astimezone(UTC)
+        return from_microseconds(value)
+
+
+def microseconds(instant: datetime) -> int:
+    """Microseconds since 1970, exact; SQLite's form of an instant. Raises ValueError for a naive datetime."""
+    if instant.tzinfo is None:
+        raise ValueError("an instant needs its time zone")
+    return (instant - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_microseconds(value: int) -> datetime:
+    """The instant that `microseconds` was made of."""
+    return _EPOCH + timedelta(microseconds=value)
+
+
+# Text compares by code points everywhere: SQLite does so by itself, PostgreSQL with the collation "C".
+TextType = Text().with_variant(Text(collation="C"), "postgresql")
+JsonType = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
+class Turnstile:
+    """One queue for all writers of a SQLite file, across processes: an flock on a file beside it.
+
+    A writer passes it before BEGIN IMMEDIATE and lets it go once the transaction has begun. SQLite's own
+    busy handler lets a writer wait over 500 ms beside a busy sender; through the turnstile p99 is 40 ms.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._queue = asyncio.Lock()
+        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="turnstile")
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Waits for its turn and holds it for the block; cancelling the wait gives the place away."""
+        async with self._queue:
+            lock = await self._lock()
+            try:
+                yield
+            finally:
+                os.close(lock)
+
+    async def _lock(self) -> int:
+        lock = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            pass
+        waiting = asyncio.get_running_loop().run_in_executor(self._threads, fcntl.flock, lock, fcntl.LOCK_EX)
+        try:
+            await asyncio.shield(waiting)
+        except BaseException:
+            # The thread cannot be interrupted: whenever it gets the lock, closing the file releases it.
+            waiting.add_done_callback(lambda _: os.close(lock))
+            raise
+        return lock
+
+    def close(self) -> None:
+        """Lets the threads end."""
+        self._threads.shutdown(wait=False)
+
+
+class Database:
+    """The engines of one process. `durable` False lets a power cut take back the last commits (never half
+    of one) on SQLite: right for a sender, whose batch would be sent again."""
+
+    def __init__(self, url: str, *, durable: bool = True, pool_size: int = 8) -> None:
+        self.url = make_url(url)
+        self.dialect: DialectName = "sqlite" if self.url.drivername.startswith("sqlite") else "postgresql"
+        self._turnstile: Turnstile | None = None
+        if self.dialect == "sqlite":
+            path = Path(self.url.database or "").resolve()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path
+            self._turnstile = Turnstile(path.with_name(path.name + "-turnstile"))
+            self._reader = _sqlite_engine(self.url, begin="BEGIN", durable=durable, pool_size=pool_size)
+            self._writer = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE", durable=durable, pool_size=2)
+        else:
+            self._writer = _postgres_engine(self.url, pool_size)
+            self._reader = self._writer.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """A read-only session on one snapshot. Keep it under a second: on SQLite it delays checkpoints."""
+        async with AsyncSession(self._reader, expire_on_commit=False) as session:
+            yield session
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A session that commits once, when the block ends; any exception rolls everything back.
+
+        What was handed to `after_commit` runs after that, in order; it is forgotten on rollback.
+        """
+        async with AsyncSession(self._writer, expire_on_commit=False) as session:
+            await self._begin(session)
+            yield session
+            await session.commit()
+            hooks = _hooks(session)
+        for hook in hooks:
+            try:
+                await hook()
+            except Exception as error:  # a doorbell: whatever it should wake finds the rows by itself
+                log.warning("after-commit hook failed", error=str(error))
+
+    async def _begin(self, session: AsyncSession) -> None:
+        if self._turnstile is None:
+            await session.connection()
+            return
+        deadline = asyncio.get_running_loop().time() + SQLITE_BUSY_SECONDS
+        async with self._turnstile.turn():
+            while True:
+                try:
+                    await session.connection()
+                    return
+                except OperationalError as error:
+                    if "locked" not in str(error.orig) or asyncio.get_running_loop().time() > deadline:
+                        raise
+                    await session.rollback()
+                    await asyncio.sleep(0.001)
+
+    async def checkpoint_if_large(self) -> None:
+        """Moves SQLite's log into the database once it is over 16 MB. One process at a time may do this.
+
+        Connections never checkpoint by themselves: beside other writers the log then grew to 1 GB.
+        """
+        if self._turnstile is None:
+            return
+        try:
+            size = self._file.with_name(self._file.name + "-wal").stat().st_size
+        except FileNotFoundError:
+            return
+        if size < WAL_BYTES_BEFORE_CHECKPOINT:
+            return
+        async with self._turnstile.turn(), self._autocommit() as connection:
+            await connection.exec_driver_sql("PRAGMA busy_timeout = 1000")
+            await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+            await connection.exec_driver_sql("PRAGMA busy_timeout = 5000")
+
+    @asynccontextmanager
+    async def _autocommit(self) -> AsyncIterator[AsyncConnection]:
+        async with self._reader.connect() as connection:
+            await connection.exec_driver_sql("COMMIT")  # a checkpoint refuses to run inside a transaction
+            yield connection
+            await connection.exec_driver_sql("BEGIN")
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        await self._writer.dispose()
+        if self._turnstile is not None:
+            await self._reader.dispose()
+            self._turnstile.close()
+
+
+def after_commit(session: AsyncSession, hook: Hook) -> None:
+    """Runs `hook` once the surrounding transaction has committed; never if it rolls back."""
+    _hooks(session).append(hook)
+
+
+def _hooks(session: AsyncSession) -> list[Hook]:
+    hooks: list[Hook] = session.info.setdefault("after_commit", [])
+    return hooks
+
+
+async def now(session: AsyncSession) -> datetime:
+    """The database's clock, which all processes share. On SQLite that is this machine's."""
+    if dialect_of(session) == "sqlite":
+        return datetime.now(UTC)
+    instant: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
+    return instant.astimezone(UTC)
+
+
+def dialect_of(session: AsyncSession) -> DialectName:
+    """Which database this session speaks to."""
+    return "sqlite" if session.get_bind().dialect.name == "sqlite" else "postgresql"
+
+
+def _sqlite_engine(url: URL, *, begin: str, durable: bool, pool_size: int) -> AsyncEngine:
+    engine = create_async_engine(
+        url.set(drivername="sqlite+aiosqlite"),
+        connect_args={"isolation_level": None},
+        pool_size=pool_size,
+        max_overflow=0,
+        json_serializer=_to_json,
+        json_deserializer=orjson.loads,
+    )
+    writes = begin == "BEGIN IMMEDIATE"
+    pragmas = (
+        "journal_mode = WAL",
+        "wal_autocheckpoint = 0",
+        f"synchronous = {'FULL' if durable else 'NORMAL'}",
+        f"busy_timeout = {0 if writes else 5000}",
+        "temp_store = MEMORY",
+        "cache_size = -16384",
+        "mmap_size = 268435456",
+        f"query_only = {'OFF' if writes else 'ON'}",
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA busy_timeout = 5000")  # switching to WAL the first time needs the file alone
+        for pragma in pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def start(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _postgres_engine(url: URL, pool_size: int) -> AsyncEngine:
+    return create_async_engine(
+        url.set(drivername="postgresql+psycopg"),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_pre_ping=True,
+        json_serializer=_to_json,
+        json_deserializer=orjson.loads,
+        connect_args={
+            # A process that is stopped, not dead, must not keep its locks: see ENGINE.md, rule 13.
+            "options": "-c timezone=UTC -c transaction_timeout=30s -c plan_cache_mode=force_custom_plan",
+            "connect_timeout": 5,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,
+        },
+    )
+
+
+def _to_json(value: Any) -> str:
+    return orjson.dumps(value).decode()

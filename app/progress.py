@@ -1,0 +1,95 @@
+"""Progress: "campaign X changed", published after each commit and heard once in every API process.
+
+The message is a campaign's number and nothing else: whoever hears it reads the rows.
+"""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.database import after_commit
+
+log = structlog.get_logger(__name__)
+
+CHANNEL = "carillon:progress"
+RECONNECT_SECONDS = 0.5
+
+
+class Publisher:
+    """Tells the API processes that a campaign changed. Never raises: readers look again by themselves."""
+
+    def __init__(self, url: str) -> None:
+        self._redis: Redis = Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1)
+
+    async def publish(self, campaign_no: int) -> None:
+        """Says that the campaign's status or stats changed."""
+        try:
+            await self._redis.publish(CHANNEL, str(campaign_no))
+        except (RedisError, OSError) as error:
+            log.debug("progress not published", campaign_no=campaign_no, error=str(error))
+
+    def publish_after_commit(self, session: AsyncSession, campaign_no: int) -> None:
+        """Says so once the surrounding transaction has committed."""
+        after_commit(session, lambda: self.publish(campaign_no))
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await self._redis.aclose()
+
+
+class Listener:
+    """One ear for all subscribers of a process: `listen()` runs for its life, `changes()` is for each."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._waiting: defaultdict[int, set[asyncio.Event]] = defaultdict(set)
+
+    async def listen(self) -> None:
+        """Hears for ever; reconnects while the queue is away. Cancel it to stop."""
+        while True:
+            try:
+                await self._hear()
+            except (RedisError, OSError) as error:
+                log.debug("progress not heard", error=str(error))
+            self._wake_all()  # whatever was said meanwhile was missed: everybody looks
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _hear(self) -> None:
+        async with Redis.from_url(self._url, socket_connect_timeout=2) as redis, redis.pubsub() as pubsub:
+            await pubsub.subscribe(CHANNEL)
+            async for message in pubsub.listen():
+                if message["type"] == "message":
+                    for event in self._waiting.get(int(message["data"]), ()):
+                        event.set()
+
+    def _wake_all(self) -> None:
+        for events in self._waiting.values():
+            for event in events:
+                event.set()
+
+    @contextlib.contextmanager
+    def _ear(self, campaign_no: int) -> Iterator[asyncio.Event]:
+        event = asyncio.Event()
+        self._waiting[campaign_no].add(event)
+        try:
+            yield event
+        finally:
+            self._waiting[campaign_no].discard(event)
+            if not self._waiting[campaign_no]:
+                del self._waiting[campaign_no]
+
+    async def changes(self, campaign_no: int, *, at_least_every: float) -> AsyncIterator[None]:
+        """Yields at once, then whenever the campaign changed, and every `at_least_every` seconds whatever
+        was heard. Changes during a slow reader's step fold into one."""
+        with self._ear(campaign_no) as event:
+            while True:
+                yield
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(event.wait(), at_least_every)
+                event.clear()
