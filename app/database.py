@@ -7,19 +7,22 @@ left with `after_commit()`. A read holds one snapshot, so that numbers read toge
 import asyncio
 import fcntl
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import orjson
+import psycopg
 import structlog
-from sqlalchemy import BigInteger, Text, event, func, select
+from sqlalchemy import BigInteger, CursorResult, Delete, Text, Update, event, func, select
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.engine import URL, Dialect, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.types import JSON, TypeDecorator
 
@@ -124,10 +127,16 @@ class Turnstile:
 
 
 class Database:
-    """The engines of one process. `durable` False lets a power cut take back the last commits (never half
-    of one) on SQLite: right for a sender, whose batch would be sent again."""
+    """The engines of one process.
 
-    def __init__(self, url: str, *, durable: bool = True, pool_size: int = 8) -> None:
+    `durable` False lets a power cut take back the last commits (never half of one) on SQLite: right for a
+    sender, whose batch would be sent again. On PostgreSQL no transaction lasts longer than
+    `transaction_seconds`, so that a process which is stopped, not dead, does not keep its locks.
+    """
+
+    def __init__(
+        self, url: str, *, durable: bool = True, pool_size: int = 8, transaction_seconds: int = 30
+    ) -> None:
         self.url = make_url(url)
         self.dialect: DialectName = "sqlite" if self.url.drivername.startswith("sqlite") else "postgresql"
         self._turnstile: Turnstile | None = None
@@ -139,7 +148,7 @@ class Database:
             self._reader = _sqlite_engine(self.url, begin="BEGIN", durable=durable, pool_size=pool_size)
             self._writer = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE", durable=durable, pool_size=2)
         else:
-            self._writer = _postgres_engine(self.url, pool_size)
+            self._writer = _postgres_engine(self.url, pool_size, transaction_seconds)
             self._reader = self._writer.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
@@ -234,6 +243,22 @@ async def now(session: AsyncSession) -> datetime:
     return instant.astimezone(UTC)
 
 
+async def changed(session: AsyncSession, statement: Update | Delete) -> int:
+    """Runs a guarded update or delete and returns how many rows it touched; zero means: diagnose."""
+    result = await session.execute(statement.execution_options(synchronize_session=False))
+    return cast("CursorResult[Any]", result).rowcount
+
+
+def is_infrastructure(error: BaseException) -> bool:
+    """Whether the database itself failed (away, locked, full, deadlocked) rather than what it was asked."""
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or is_infrastructure(error.orig or Exception())
+    return isinstance(
+        error,
+        sqlite3.OperationalError | psycopg.OperationalError | psycopg.InterfaceError | PoolTimeout | OSError,
+    )
+
+
 def dialect_of(session: AsyncSession) -> DialectName:
     """Which database this session speaks to."""
     return "sqlite" if session.get_bind().dialect.name == "sqlite" else "postgresql"
@@ -275,7 +300,7 @@ def _sqlite_engine(url: URL, *, begin: str, durable: bool, pool_size: int) -> As
     return engine
 
 
-def _postgres_engine(url: URL, pool_size: int) -> AsyncEngine:
+def _postgres_engine(url: URL, pool_size: int, transaction_seconds: int) -> AsyncEngine:
     return create_async_engine(
         url.set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
@@ -284,8 +309,9 @@ def _postgres_engine(url: URL, pool_size: int) -> AsyncEngine:
         json_serializer=_to_json,
         json_deserializer=orjson.loads,
         connect_args={
-            # A process that is stopped, not dead, must not keep its locks: see ENGINE.md, rule 13.
-            "options": "-c timezone=UTC -c transaction_timeout=30s -c plan_cache_mode=force_custom_plan",
+            # Custom plans: a generic one makes small COPY batches half as fast.
+            "options": f"-c timezone=UTC -c transaction_timeout={transaction_seconds}s"
+            " -c plan_cache_mode=force_custom_plan",
             "connect_timeout": 5,
             "keepalives_idle": 5,
             "keepalives_interval": 2,

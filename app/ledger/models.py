@@ -46,7 +46,7 @@ class Plan(SQLModel, table=True):
     planned: bool = Field(default=False)
     last_batch_no: int = Field(default=0)
     targets: int = Field(default=0, sa_type=BigInteger)
-    period: str | None = Field(default=None, sa_type=TextType)
+    period: str = Field(sa_type=TextType)
     reserved: int = Field(default=0, sa_type=BigInteger)
 
 
@@ -138,7 +138,7 @@ class Recipient(SQLModel, table=True):
     batch_no: int
     cid: str | None = Field(default=None, sa_type=TextType)
     message_id: str | None = Field(default=None, sa_type=TextType)
-    settled_at: datetime = Field(sa_type=UtcDateTime)
+    settled_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     read_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 

@@ -218,7 +218,7 @@ def upgrade() -> None:
         sa.Column("planned", sa.Boolean(), nullable=False),
         sa.Column("last_batch_no", sa.Integer(), nullable=False),
         sa.Column("targets", sa.BigInteger(), nullable=False),
-        sa.Column("period", TextType, nullable=True),
+        sa.Column("period", TextType, nullable=False),
         sa.Column("reserved", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("campaign_no"),
     )
@@ -238,7 +238,7 @@ def upgrade() -> None:
         sa.Column("batch_no", sa.Integer(), nullable=False),
         sa.Column("cid", TextType, nullable=True),
         sa.Column("message_id", TextType, nullable=True),
-        sa.Column("settled_at", UtcDateTime(), nullable=False),
+        sa.Column("settled_at", UtcDateTime(), nullable=True),
         sa.Column("read_at", UtcDateTime(), nullable=True),
         sa.PrimaryKeyConstraint("campaign_no", "target_id"),
         sqlite_with_rowid=False,

@@ -1,0 +1,177 @@
+"""Every statement about campaigns."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from app.campaigns.models import Campaign, CampaignSegment, CampaignTarget
+from app.campaigns.states import ACTIVE, Status, StatusReason
+from app.ledger.models import Plan
+from app.segments.models import Segment
+
+NAMING = frozenset({Status.DRAFT, *ACTIVE})  # a segment named by one of these cannot be deleted
+
+
+async def by_id(session: AsyncSession, campaign_id: str) -> Campaign | None:
+    """The campaign that lives under this id."""
+    found = await session.execute(
+        select(Campaign).where(col(Campaign.campaign_id) == campaign_id, col(Campaign.deleted_at).is_(None))
+    )
+    return found.scalar_one_or_none()
+
+
+async def locked(session: AsyncSession, campaign_id: str) -> Campaign | None:
+    """The campaign, its row locked until the transaction ends. Every change of status begins here and asks
+    other tables in later statements, so that they see what was committed while it waited."""
+    found = await session.execute(
+        select(Campaign)
+        .where(col(Campaign.campaign_id) == campaign_id, col(Campaign.deleted_at).is_(None))
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )
+    return found.scalar_one_or_none()
+
+
+async def locked_by_no(session: AsyncSession, campaign_no: int) -> Campaign | None:
+    """The same by number."""
+    found = await session.execute(
+        select(Campaign)
+        .where(col(Campaign.campaign_no) == campaign_no, col(Campaign.deleted_at).is_(None))
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )
+    return found.scalar_one_or_none()
+
+
+async def by_nos(session: AsyncSession, campaign_nos: Iterable[int]) -> dict[int, Campaign]:
+    """Campaigns that are not deleted, by number."""
+    found = await session.execute(
+        select(Campaign).where(
+            col(Campaign.campaign_no).in_(list(campaign_nos)), col(Campaign.deleted_at).is_(None)
+        )
+    )
+    return {campaign.campaign_no: campaign for campaign in found.scalars()}
+
+
+async def by_ids(session: AsyncSession, campaign_ids: Iterable[str]) -> dict[str, Campaign]:
+    """Campaigns that are not deleted, by id."""
+    found = await session.execute(
+        select(Campaign).where(
+            col(Campaign.campaign_id).in_(list(campaign_ids)), col(Campaign.deleted_at).is_(None)
+        )
+    )
+    return {campaign.campaign_id: campaign for campaign in found.scalars()}
+
+
+async def segments_of(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[int, list[Segment]]:
+    """The segments that each campaign names, in the order given; deleted ones too."""
+    rows = await session.execute(
+        select(col(CampaignSegment.campaign_no), Segment)
+        .join(Segment, col(Segment.segment_no) == col(CampaignSegment.segment_no))
+        .where(col(CampaignSegment.campaign_no).in_(campaign_nos))
+        .order_by(col(CampaignSegment.campaign_no), col(CampaignSegment.position))
+    )
+    found: dict[int, list[Segment]] = {number: [] for number in campaign_nos}
+    for number, segment in rows.tuples():
+        found[number].append(segment)
+    return found
+
+
+async def target_counts(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[int, int]:
+    """How many users each campaign names by userIds."""
+    rows = await session.execute(
+        select(col(CampaignTarget.campaign_no), func.count())
+        .where(col(CampaignTarget.campaign_no).in_(campaign_nos))
+        .group_by(col(CampaignTarget.campaign_no))
+    )
+    return dict(rows.tuples())
+
+
+async def naming_segment(session: AsyncSession, segment_no: int) -> list[str]:
+    """Ids of campaigns, not yet over, that name the segment; a hundred at most."""
+    rows = await session.execute(
+        select(col(Campaign.campaign_id))
+        .join(CampaignSegment, col(CampaignSegment.campaign_no) == col(Campaign.campaign_no))
+        .where(
+            col(CampaignSegment.segment_no) == segment_no,
+            col(Campaign.deleted_at).is_(None),
+            col(Campaign.status).in_(sorted(NAMING)),
+        )
+        .order_by(col(Campaign.campaign_id))
+        .limit(100)
+    )
+    return list(rows.scalars())
+
+
+async def due(session: AsyncSession, at: datetime) -> list[int]:
+    """Campaigns whose start or end has come."""
+    rows = await session.execute(
+        select(col(Campaign.campaign_no)).where(
+            col(Campaign.status).in_(sorted(ACTIVE)),
+            col(Campaign.deleted_at).is_(None),
+            or_(
+                (col(Campaign.status) == Status.SCHEDULED) & (col(Campaign.scheduled_for) <= at),
+                col(Campaign.stop_at) <= at,
+            ),
+        )
+    )
+    return list(rows.scalars())
+
+
+async def next_due(session: AsyncSession) -> datetime | None:
+    """When the next start or end comes, whatever the clock says now."""
+    starts = select(func.min(Campaign.scheduled_for)).where(col(Campaign.status) == Status.SCHEDULED)
+    ends = select(func.min(Campaign.stop_at)).where(col(Campaign.status).in_(sorted(ACTIVE)))
+    instants = [(await session.execute(statement)).scalar_one() for statement in (starts, ends)]
+    return min((instant for instant in instants if instant is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """A campaign that has something to plan, send or finish."""
+
+    campaign_no: int
+    campaign_id: str
+    status: Status
+    planned: bool
+    max_messages_per_second: int | None
+
+
+async def working(session: AsyncSession) -> list[Working]:
+    """What there is to do, oldest start first. A pause stops sending, not planning."""
+    rows = await session.execute(
+        select(
+            col(Campaign.campaign_no),
+            col(Campaign.campaign_id),
+            col(Campaign.status),
+            col(Plan.planned),
+            col(Campaign.max_messages_per_second),
+        )
+        .join(Plan, col(Plan.campaign_no) == col(Campaign.campaign_no))
+        .where(
+            col(Campaign.deleted_at).is_(None),
+            or_(
+                col(Campaign.status) == Status.IN_PROGRESS,
+                (col(Campaign.status) == Status.PAUSED)
+                & col(Plan.planned).is_(False)
+                & col(Campaign.status_reason).is_distinct_from(StatusReason.QUOTA_EXCEEDED),
+            ),
+        )
+        .order_by(col(Campaign.started_at), col(Campaign.campaign_no))
+    )
+    return [
+        Working(number, campaign_id, Status(status), planned, limit)
+        for number, campaign_id, status, planned, limit in rows.tuples()
+    ]
+
+
+async def deleted(session: AsyncSession) -> list[int]:
+    """Deleted campaigns whose rows are still to be cleared away; a hundred at a time."""
+    rows = await session.execute(
+        select(col(Campaign.campaign_no)).where(col(Campaign.deleted_at).is_not(None)).limit(100)
+    )
+    return list(rows.scalars())

@@ -1,0 +1,245 @@
+"""Changes of campaigns by people: creating, editing, starting, pausing, stopping, deleting.
+
+Every change of status locks the campaign's row first and then asks the transition table. What the server
+does by itself is in `lifecycle.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from app.campaigns import definition, lifecycle, queries
+from app.campaigns.models import Campaign, CampaignSegment, CampaignTarget
+from app.campaigns.states import ENDED, Action, Status, move
+from app.database import now
+from app.errors import AlreadyExists, AppError, InvalidInput, NotFound
+from app.ids import new_number, new_uuid
+from app.segments.kinds import SegmentType
+from app.segments.models import Segment
+from app.users.models import User
+
+
+async def create(session: AsyncSession, given: Mapping[str, Any]) -> Campaign:
+    """A new draft. Raises what `definition.checked` does, ALREADY_EXISTS for a campaignId that is taken, and
+    INVALID_INPUT for a sender or segment that does not exist."""
+    fields = definition.checked(given)
+    segment_ids, user_ids = fields.pop("segment_ids", None), fields.pop("user_ids", None)
+    campaign_id = fields.pop("campaign_id", None) or new_uuid()
+    if await queries.by_id(session, campaign_id) is not None:
+        raise AlreadyExists(f"A campaign {campaign_id} exists already.", path=["campaign_id"])
+    at = await now(session)
+    campaign = Campaign(
+        campaign_no=new_number(),
+        campaign_id=campaign_id,
+        status_changed_at=at,
+        created_at=at,
+        updated_at=at,
+        **fields,
+    )
+    await _check_sender(session, campaign)
+    await _name_audience(session, campaign, segment_ids, user_ids)
+    session.add(campaign)
+    await session.flush()
+    return campaign
+
+
+async def update(session: AsyncSession, campaign_id: str, given: Mapping[str, Any]) -> Campaign:
+    """Changes the given fields; content only before the start. While SCHEDULED the rules of a start hold."""
+    fields = definition.checked(given)
+    campaign = await _locked(session, campaign_id)
+    _check_changeable(campaign, fields)
+    at = await now(session)
+    if fields.get("stop_at") is not None:
+        lifecycle.check_stop_at(fields["stop_at"], campaign.started_at or campaign.scheduled_for or at)
+    segment_ids, user_ids = fields.pop("segment_ids", ...), fields.pop("user_ids", ...)
+    for name, value in fields.items():
+        setattr(campaign, name, value)
+    campaign.updated_at = at
+    if "sender_id" in fields:
+        await _check_sender(session, campaign)
+    await _rename_audience(session, campaign, segment_ids, user_ids)
+    await session.flush()
+    if campaign.status == Status.SCHEDULED:
+        await lifecycle.check_startable(session, campaign)
+    await lifecycle.record(session, "campaign.updated", campaign)
+    return campaign
+
+
+def _check_changeable(campaign: Campaign, fields: Mapping[str, Any]) -> None:
+    status = Status(campaign.status)
+    allowed = definition.ALWAYS_CHANGEABLE if status in ENDED else definition.CHANGEABLE
+    for name in fields:
+        if name not in allowed:
+            try:
+                move(Action.EDIT, status)
+            except AppError as error:
+                error.path = (name,)
+                raise
+
+
+async def start(
+    session: AsyncSession,
+    campaign_id: str,
+    *,
+    scheduled_for: datetime | None,
+    stop_at: datetime | None,
+    capacity: int | None,
+) -> Campaign:
+    """IN_PROGRESS now, or SCHEDULED for later. Two calls at once start it once; the second gets a CONFLICT.
+
+    Raises INVALID_INPUT where a rule of starting is broken, QUOTA_EXCEEDED where the month cannot hold it.
+    """
+    at = await now(session)
+    later = scheduled_for is not None and scheduled_for > at
+    reserved = None
+    if not later:
+        reserved = await lifecycle.reserve_capacity(session, campaign_id, at, capacity)
+    campaign = await _locked(session, campaign_id)
+    move(Action.START, Status(campaign.status))
+    lifecycle.check_stop_at(stop_at, scheduled_for if later and scheduled_for else at)
+    campaign.stop_at = stop_at
+    await lifecycle.check_startable(session, campaign)
+    if later or reserved is None:
+        campaign.scheduled_for = scheduled_for
+        await lifecycle.enter(session, campaign, Status.SCHEDULED, "campaign.scheduled")
+    else:
+        campaign.scheduled_for = None
+        await lifecycle.begin(session, campaign, reserved)
+    return campaign
+
+
+async def unschedule(session: AsyncSession, campaign_id: str) -> Campaign:
+    """Back to DRAFT."""
+    campaign = await _locked(session, campaign_id)
+    move(Action.UNSCHEDULE, Status(campaign.status))
+    campaign.scheduled_for = None
+    campaign.stop_at = None
+    await lifecycle.enter(session, campaign, Status.DRAFT, "campaign.updated")
+    return campaign
+
+
+async def pause(session: AsyncSession, campaign_id: str) -> Campaign:
+    """No message is committed after this; what is in flight commits before."""
+    campaign = await _locked(session, campaign_id)
+    if move(Action.PAUSE, Status(campaign.status)) is not None:
+        await lifecycle.enter(session, campaign, Status.PAUSED, "campaign.paused")
+    return campaign
+
+
+async def resume(session: AsyncSession, campaign_id: str, *, capacity: int | None) -> Campaign:
+    """Goes on where it paused. Capacity is checked again."""
+    await lifecycle.check_capacity_again(session, campaign_id, capacity)
+    campaign = await _locked(session, campaign_id)
+    move(Action.RESUME, Status(campaign.status))
+    await lifecycle.check_sender(session, campaign)
+    await lifecycle.enter(session, campaign, Status.IN_PROGRESS, "campaign.resumed")
+    return campaign
+
+
+async def stop(session: AsyncSession, campaign_id: str) -> Campaign:
+    """The end: what is not settled stays PENDING, what is not planned never was a target."""
+    campaign = await _locked(session, campaign_id)
+    if move(Action.STOP, Status(campaign.status)) is not None:
+        await lifecycle.end(session, campaign, Status.STOPPED)
+    return campaign
+
+
+async def remove(session: AsyncSession, campaign_id: str) -> Campaign:
+    """The campaign is gone at once; its ledger is cleared away in the background, its messages stay."""
+    campaign = await _locked(session, campaign_id)
+    move(Action.DELETE, Status(campaign.status))
+    campaign.deleted_at = await now(session)
+    await session.flush()
+    return campaign
+
+
+async def _locked(session: AsyncSession, campaign_id: str) -> Campaign:
+    campaign = await queries.locked(session, campaign_id)
+    if campaign is None:
+        raise NotFound(f"There is no campaign {campaign_id}.", path=["campaign_id"])
+    return campaign
+
+
+async def _check_sender(session: AsyncSession, campaign: Campaign) -> None:
+    sender = await session.get(User, campaign.sender_id)
+    if sender is None or sender.deleted_at is not None:
+        raise InvalidInput(
+            f"There is no user {campaign.sender_id} to send for; create it with upsertUsers.",
+            path=["sender_id"],
+        )
+
+
+async def _rename_audience(
+    session: AsyncSession, campaign: Campaign, segment_ids: Any, user_ids: Any
+) -> None:
+    """Replaces the parts of the audience that were given (`...` was not); both together stay exclusive."""
+    if segment_ids is ... and user_ids is ...:
+        return
+    number = campaign.campaign_no
+    if segment_ids is ...:
+        named = await queries.segments_of(session, [number])
+        segment_ids = [segment.segment_id for segment in named[number]]
+        if user_ids and segment_ids:
+            raise InvalidInput(
+                "an audience is either segmentIds or userIds: clear segmentIds too", path=["user_ids"]
+            )
+    if user_ids is ...:
+        rows = await session.execute(
+            select(col(CampaignTarget.target_id)).where(col(CampaignTarget.campaign_no) == number)
+        )
+        user_ids = list(rows.scalars())
+        if segment_ids and user_ids:
+            raise InvalidInput(
+                "an audience is either segmentIds or userIds: clear userIds too", path=["segment_ids"]
+            )
+    for table in (CampaignSegment, CampaignTarget):
+        await session.execute(
+            delete(table).where(col(table.campaign_no) == number).execution_options(synchronize_session=False)
+        )
+    await _name_audience(session, campaign, segment_ids, user_ids)
+
+
+async def _name_audience(
+    session: AsyncSession,
+    campaign: Campaign,
+    segment_ids: Sequence[str] | None,
+    user_ids: Sequence[str] | None,
+) -> None:
+    if segment_ids:
+        found = await _share_segments(session, segment_ids)
+        await session.execute(
+            insert(CampaignSegment),
+            [
+                {"campaign_no": campaign.campaign_no, "segment_no": found[segment_id], "position": position}
+                for position, segment_id in enumerate(segment_ids)
+            ],
+        )
+    if user_ids:
+        await session.execute(
+            insert(CampaignTarget),
+            [{"campaign_no": campaign.campaign_no, "target_id": user_id} for user_id in user_ids],
+        )
+
+
+async def _share_segments(session: AsyncSession, segment_ids: Sequence[str]) -> dict[str, int]:
+    """The segments' numbers, their rows shared until the commit so that none is deleted meanwhile."""
+    rows = await session.execute(
+        select(Segment)
+        .where(col(Segment.segment_id).in_(segment_ids), col(Segment.deleted_at).is_(None))
+        .order_by(col(Segment.segment_no))
+        .with_for_update(read=True, key_share=True)
+    )
+    found = {segment.segment_id: segment for segment in rows.scalars()}
+    for position, segment_id in enumerate(segment_ids):
+        if segment_id not in found:
+            raise InvalidInput(f"There is no segment {segment_id}.", path=["segment_ids", position])
+        if found[segment_id].type != SegmentType.USER:
+            raise InvalidInput(
+                f"Segment {segment_id} holds channels; this version sends to segments of users.",
+                path=["segment_ids", position],
+            )
+    return {segment_id: segment.segment_no for segment_id, segment in found.items()}

@@ -1,0 +1,106 @@
+"""How the `carillon` command ends when it cannot do its work: a sentence with the fix, and an exit code."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a script that calls `carillon` may rely on."""
+
+    OK = 0
+    FAULT = 1
+    USAGE = 2
+    PORT_BUSY = 3
+    DATA_DIR_IN_USE = 4
+    DATA_DIR_UNUSABLE = 5
+    DATABASE_UNREACHABLE = 6
+    SCHEMA_MISMATCH = 7
+    NO_QUEUE = 8
+    REFUSED = 9
+    INTERRUPTED = 130
+
+
+EXPLANATIONS = {
+    ExitCode.OK: "done, or stopped as it was told to",
+    ExitCode.FAULT: "a fault; the log above tells more",
+    ExitCode.USAGE: "wrong arguments, or a setting (CARILLON_...) with a wrong value",
+    ExitCode.PORT_BUSY: "the port cannot be listened on",
+    ExitCode.DATA_DIR_IN_USE: "another running instance uses the data directory",
+    ExitCode.DATA_DIR_UNUSABLE: "the data directory cannot be made or written",
+    ExitCode.DATABASE_UNREACHABLE: "the database cannot be reached or opened",
+    ExitCode.SCHEMA_MISMATCH: "the database's schema is older or newer than this program",
+    ExitCode.NO_QUEUE: "there is no queue server, or it does not start",
+    ExitCode.REFUSED: "the input was refused; nothing was stored",
+    ExitCode.INTERRUPTED: "interrupted by Ctrl-C",
+}
+
+
+class Stop(Exception):
+    """The command cannot go on: the message is for people and names the fix, `code` is for scripts."""
+
+    def __init__(self, code: ExitCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Ends the process with a sentence on stderr and its exit code when the block fails for a reason
+    that people can mend. Faults pass through, with their traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.INTERRUPTED)
+    except Exception as error:
+        stop = explain(error)
+        if stop is None:
+            raise
+        sys.stderr.write(f"{stop}\n")
+        sys.exit(stop.code)
+
+
+def explain(error: Exception) -> Stop | None:
+    """The sentence and code for an expected failure; None for a fault."""
+    from sqlalchemy.exc import DBAPIError
+
+    from app import migrations
+    from app.errors import AppError, Invalid
+    from app.settings import SettingsError
+
+    match error:
+        case Stop():
+            return error
+        case SettingsError():
+            return Stop(ExitCode.USAGE, f"A setting has a wrong value.\n{error}")
+        case migrations.SchemaTooNew() | migrations.SchemaOutdated():
+            return Stop(ExitCode.SCHEMA_MISMATCH, str(error))
+        case DBAPIError() if _is_unreachable(error):
+            return Stop(ExitCode.DATABASE_UNREACHABLE, _unreachable(error))
+        case AppError() | Invalid():
+            return Stop(ExitCode.REFUSED, str(error))
+    return None
+
+
+def _is_unreachable(error: Exception) -> bool:
+    """Whether the connection failed, rather than a statement: nothing had been asked yet."""
+    from sqlalchemy.exc import DBAPIError
+
+    assert isinstance(error, DBAPIError)
+    if error.connection_invalidated or error.statement is None:
+        return True
+    reason = str(error.orig)
+    return any(known in reason for known in ("unable to open database file", "file is not a database"))
+
+
+def _unreachable(error: Exception) -> str:
+    from sqlalchemy.exc import DBAPIError
+
+    assert isinstance(error, DBAPIError)
+    reason = " ".join(str(error.orig).split())
+    return (
+        f"The database cannot be reached: {reason}\n"
+        "Check that it runs and that CARILLON_DATABASE_URL is right (sqlite:///path/file.db or "
+        "postgresql://user:password@host/name)."
+    )

@@ -1,0 +1,51 @@
+"""Bodies of requests: read up to a limit, as strict JSON."""
+
+import json
+from typing import Any, NoReturn
+
+from starlette.requests import Request
+
+from app.errors import InvalidInput, LimitExceeded
+from app.graphql.failures import Refused, refused
+
+
+async def read(request: Request, limit: int) -> bytes:
+    """The body, chunked or not. Raises Refused (413) as soon as it is past `limit` bytes."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise _too_large(limit, int(announced))
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise _too_large(limit, len(body))
+    return bytes(body)
+
+
+def decode(body: bytes | str) -> Any:
+    """The value of strict JSON in UTF-8. Raises Refused (400)."""
+    try:
+        text = body if isinstance(body, str) else body.decode()
+        return json.loads(text, parse_constant=_no_constant)
+    except UnicodeDecodeError:
+        raise _invalid("The body is not UTF-8.") from None
+    except RecursionError:
+        raise refused(LimitExceeded("The JSON is nested too deeply."), status=400) from None
+    except ValueError as error:
+        place = (
+            f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
+        )
+        raise _invalid(f"The body is not JSON{place}.") from None
+
+
+def _no_constant(constant: str) -> NoReturn:
+    raise ValueError(constant)
+
+
+def _invalid(sentence: str) -> Refused:
+    return refused(InvalidInput(sentence), status=400)
+
+
+def _too_large(limit: int, given: int) -> Refused:
+    message = f"The body has more than {limit:,} bytes, which is the limit."
+    return refused(LimitExceeded(message, details={"limit": limit, "given": given}), status=413)

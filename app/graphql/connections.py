@@ -1,0 +1,256 @@
+"""Connections: every list, by keyset, with first/after/last/before, nodes, edges, pageInfo and totalCount."""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeAlias, TypeVar, cast
+
+import orjson
+import strawberry
+from sqlalchemy import Select, func, select
+from strawberry.annotation import StrawberryAnnotation
+from strawberry.extensions import FieldExtension
+from strawberry.relay import PageInfo
+from strawberry.types.arguments import StrawberryArgument
+from strawberry.types.field import StrawberryField
+
+from app import keyset
+from app.database import from_microseconds, microseconds
+from app.errors import InvalidInput, LimitExceeded
+from app.graphql.context import Info
+from app.graphql.fields import MAX_SIZE, Decorator, field
+from app.graphql.nodes import Node
+from app.graphql.permissions import IsViewer
+from app.keyset import Bounds, By, Key, KeyPart
+
+N = TypeVar("N")
+Row = TypeVar("Row")
+
+DEFAULT_SIZE = 30
+Fetch: TypeAlias = Callable[[Bounds], Awaitable[Sequence[tuple[Row, Key]]]]
+
+
+@dataclass(frozen=True)
+class Listing(Generic[Row]):
+    """What a connection's resolver returns: where its pages come from.
+
+    `fetch(bounds)` gives rows with their keys in the direction walked (backward: the last first), `kinds`
+    are the types of a key's parts, `node` makes the GraphQL object of a row, `count` is awaited only when
+    totalCount is asked for.
+    """
+
+    fetch: Fetch[Row]
+    kinds: tuple[type, ...]
+    node: Callable[[Row], Any]
+    count: Callable[[], Awaitable[int]]
+
+
+def select_listing(
+    info: Info,
+    statement: Select[Any],
+    order: Sequence[By],
+    node: Callable[[Any], Any],
+    *,
+    count: Select[Any] | None = None,
+) -> Listing[Any]:
+    """A listing of what `statement` selects, by `order`, which ends in a unique column. `count` is a cheaper
+    statement for the number of all, where there is one."""
+    database = info.context.database
+    counting = count if count is not None else select(func.count()).select_from(statement.subquery())
+
+    async def fetch(bounds: Bounds) -> Sequence[tuple[Any, Key]]:
+        async with database.read() as session:
+            return await keyset.page(session, statement, order, bounds)
+
+    async def total() -> int:
+        async with database.read() as session:
+            return int((await session.execute(counting)).scalar_one())
+
+    return Listing(fetch=fetch, kinds=keyset.kinds(order), node=node, count=total)
+
+
+@strawberry.type(description="One item of a page and its place in the list.")
+class Edge(Generic[N]):
+    """An item and its cursor."""
+
+    cursor: str = strawberry.field(description="Continue from here with after or before.")
+    node: N = strawberry.field(description="The item.")
+
+
+@strawberry.type(description="A page of a list.")
+class Connection(Generic[N]):
+    """A page. Cursors are made only when they are asked for."""
+
+    page_info: PageInfo = strawberry.field(description="Where this page lies in the list.")
+    entries: strawberry.Private[Sequence[tuple[Any, Key]]]
+    cursor_of: strawberry.Private[Callable[[Key], str]]
+    count: strawberry.Private[Callable[[], Awaitable[int]]]
+
+    @field(description="The items with their cursors.")
+    def edges(self) -> list[Edge[N]]:
+        """The items with their cursors."""
+        return [Edge(cursor=self.cursor_of(key), node=node) for node, key in self.entries]
+
+    @field(description="The items.")
+    def nodes(self) -> list[N]:
+        """The items."""
+        return [node for node, _ in self.entries]
+
+    @field(description="How many items the whole list has.")
+    async def total_count(self) -> int:
+        """Counted only when asked for."""
+        return await self.count()
+
+
+def connection(of: Any, *, max_size: int, description: str) -> Decorator:
+    """A field that is a connection of `of`; its resolver returns a `Listing` and needs no page arguments."""
+    declared: Decorator = strawberry.field(
+        graphql_type=Connection[of],
+        description=description,
+        permission_classes=[IsViewer],
+        extensions=[Pages(max_size)],
+        metadata={MAX_SIZE: max_size},
+    )
+    return declared
+
+
+class Pages(FieldExtension):
+    """Makes a page of the resolver's `Listing`."""
+
+    def __init__(self, max_size: int) -> None:
+        self.max_size = max_size
+        self.description = f"At most {max_size:,}; {min(DEFAULT_SIZE, max_size)} when neither is given."
+
+    def apply(self, field: StrawberryField) -> None:
+        """Adds the four arguments."""
+        field.arguments = [
+            *field.arguments,
+            _argument("first", int | None, f"The first so many. {self.description}"),
+            _argument("after", str | None, "Only what comes after this cursor."),
+            _argument("last", int | None, f"The last so many. {self.description}"),
+            _argument("before", str | None, "Only what comes before this cursor."),
+        ]
+
+    async def resolve_async(
+        self,
+        next_: Callable[..., Awaitable[Listing[Any]]],
+        source: Any,
+        info: Info,
+        *,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+        **arguments: Any,
+    ) -> Connection[Any]:
+        """The page that the arguments ask for."""
+        size, backward = self._size(first, last)
+        listing: Listing[Any] = await next_(source, info, **arguments)
+        cursors = Cursors(_scope(source, info, arguments), listing.kinds)
+        bounds = Bounds(
+            after=cursors.key(after, "after"),
+            before=cursors.key(before, "before"),
+            limit=size + 1,
+            backward=backward,
+        )
+        found = await listing.fetch(bounds)
+        return _page(listing, cursors, bounds, found)
+
+    def _size(self, first: int | None, last: int | None) -> tuple[int, bool]:
+        if first is not None and last is not None:
+            raise InvalidInput("Give first or last, not both.")
+        size = first if first is not None else last if last is not None else min(DEFAULT_SIZE, self.max_size)
+        name = "last" if last is not None else "first"
+        if size < 0:
+            raise InvalidInput(f"{name} has to be 0 or more.", details={"given": size})
+        if size > self.max_size:
+            raise LimitExceeded(
+                f"{name} may be {self.max_size:,} at most here; page on with after or before.",
+                details={"limit": self.max_size, "given": size},
+            )
+        return size, last is not None
+
+
+def _argument(name: str, kind: Any, description: str) -> StrawberryArgument:
+    return StrawberryArgument(
+        python_name=name,
+        graphql_name=None,
+        type_annotation=StrawberryAnnotation(kind),
+        description=description,
+        default=strawberry.UNSET,
+    )
+
+
+def _page(
+    listing: Listing[Any], cursors: "Cursors", bounds: Bounds, found: Sequence[tuple[Any, Key]]
+) -> Connection[Any]:
+    more = len(found) == bounds.limit
+    kept = list(found[: bounds.limit - 1])
+    if bounds.backward:
+        kept.reverse()
+    return Connection(
+        page_info=PageInfo(
+            has_next_page=bounds.before is not None if bounds.backward else more,
+            has_previous_page=more if bounds.backward else bounds.after is not None,
+            start_cursor=cursors.of(kept[0][1]) if kept else None,
+            end_cursor=cursors.of(kept[-1][1]) if kept else None,
+        ),
+        entries=[(listing.node(row), key) for row, key in kept],
+        cursor_of=cursors.of,
+        count=listing.count,
+    )
+
+
+def _scope(source: Any, info: Info, arguments: dict[str, Any]) -> str:
+    """What a cursor belongs to: the field, the object it is of, and its filter, sort and other arguments."""
+    owner = source.id if isinstance(source, Node) else None
+    named = sorted((name, repr(value)) for name, value in arguments.items())
+    whole = repr((info.path.typename, info.field_name, owner, named))
+    return hashlib.sha256(whole.encode(errors="surrogatepass")).hexdigest()[:12]
+
+
+class Cursors:
+    """Makes and reads the cursors of one list with one filter and sort; any other's are refused."""
+
+    def __init__(self, scope: str, kinds: tuple[type, ...]) -> None:
+        self._scope = scope
+        self._kinds = kinds
+
+    def of(self, key: Key) -> str:
+        """The cursor of the row with this key."""
+        return base64.urlsafe_b64encode(orjson.dumps([self._scope, *map(_plain, key)])).decode()
+
+    def key(self, cursor: str | None, argument: str) -> Key | None:
+        """The key in a cursor. Raises InvalidInput unless `of` made it for the same list."""
+        if cursor is None:
+            return None
+        try:
+            scope, *parts = orjson.loads(base64.b64decode(cursor, altchars=b"-_", validate=True))
+            assert scope == self._scope
+            return tuple(_typed(part, kind) for part, kind in zip(parts, self._kinds, strict=True))
+        except (binascii.Error, ValueError, TypeError, AssertionError, OverflowError):
+            raise InvalidInput(
+                f"{argument} is not a cursor of this list. Use one that the same list gave you, with the "
+                "same filter and sort."
+            ) from None
+
+
+def _plain(part: KeyPart) -> Any:
+    return microseconds(part) if isinstance(part, datetime) else part
+
+
+def _typed(part: Any, kind: type) -> KeyPart:
+    if part is None:
+        return None
+    if kind is datetime:
+        return from_microseconds(part)
+    if kind is float and isinstance(part, int):
+        return float(part)
+    if type(part) is not kind or (isinstance(part, str) and "\0" in part):
+        raise ValueError
+    if isinstance(part, int) and abs(part) > 2**63 - 1:
+        raise ValueError
+    return cast(KeyPart, part)

@@ -1,0 +1,76 @@
+"""What resolvers are given: one `Context` an operation, and `Info`, which carries it.
+
+It holds the database and never a session: sibling resolvers run at the same time.
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import strawberry
+from graphql import DocumentNode
+from strawberry.dataloader import DataLoader
+
+from app.auth import Viewer
+from app.database import Database
+from app.progress import Listener, Publisher
+from app.queue import Doorbell
+from app.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    """What lives as long as the process."""
+
+    database: Database
+    settings: Settings
+    doorbell: Doorbell
+    publisher: Publisher
+    listener: Listener
+
+
+@dataclass
+class Context:
+    """One operation: who asks, the process's services, and what was loaded so far.
+
+    `document` is the parsed and admitted document, so that it is neither parsed nor validated twice.
+    """
+
+    services: Services
+    viewer: Viewer
+    document: DocumentNode | None = None
+    loaders: dict[object, DataLoader[Any, Any]] = field(default_factory=dict)
+
+    @property
+    def database(self) -> Database:
+        """The database: `async with context.database.read() as session`."""
+        return self.services.database
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of this process."""
+        return self.services.settings
+
+    @property
+    def doorbell(self) -> Doorbell:
+        """Wakes workers."""
+        return self.services.doorbell
+
+    @property
+    def publisher(self) -> Publisher:
+        """Says that a campaign changed."""
+        return self.services.publisher
+
+    @property
+    def listener(self) -> Listener:
+        """Hears that a campaign changed."""
+        return self.services.listener
+
+    def forget(self) -> None:
+        """Drops what was loaded: between two results of a subscription everything may have changed."""
+        self.loaders.clear()
+
+
+if TYPE_CHECKING:
+    Info: TypeAlias = strawberry.Info[Context, None]
+else:
+    Info = strawberry.Info

@@ -1,0 +1,93 @@
+"""Documents: parsed, measured and validated once, then remembered: clients send the same few all the time."""
+
+from collections import OrderedDict
+
+from graphql import (
+    DocumentNode,
+    GraphQLSyntaxError,
+    OperationDefinitionNode,
+    OperationType,
+    parse,
+    recommended_rules,
+    specified_rules,
+    validate,
+)
+from strawberry.schema import Schema
+from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
+from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
+
+from app.errors import InvalidInput
+from app.graphql import limits
+from app.graphql.failures import Refused, beyond, present, refused
+from app.settings import Settings
+
+MAX_REMEMBERED = 500
+MAX_REMEMBERED_CHARACTERS = 10_000
+MAX_ERRORS = 20
+MAX_NESTING = 100  # brackets within brackets: the parser gives up at some 300
+RULES = (*specified_rules, *recommended_rules, MaybeNullValidationRule, OneOfInputValidationRule)
+
+
+class Documents:
+    """Admits documents to a schema."""
+
+    def __init__(self, schema: Schema, settings: Settings) -> None:
+        self._schema = schema._schema
+        self._settings = settings
+        self._admitted: OrderedDict[str, DocumentNode] = OrderedDict()
+
+    def admit(self, query: str) -> DocumentNode:
+        """The document of `query`, valid and within the limits. Raises Refused."""
+        known = self._admitted.get(query)
+        if known is not None:
+            self._admitted.move_to_end(query)
+            return known
+        limits.check_text(query, self._settings)
+        try:
+            document = self._parsed(query)
+            limits.check_document(self._schema, document, self._settings)
+            errors = validate(self._schema, document, RULES, max_errors=MAX_ERRORS, hide_suggestions=True)
+        except RecursionError:
+            raise self._too_deep(query) from None
+        if errors:
+            present(errors)
+            raise Refused(errors)
+        self._remember(query, document)
+        return document
+
+    def _parsed(self, query: str) -> DocumentNode:
+        most = self._settings.max_document_tokens
+        try:
+            return parse(query, max_lexical_tokens=most)
+        except GraphQLSyntaxError as error:
+            given = limits.tokens(query)
+            if given > most:
+                raise beyond("Tokens of the document", most, given) from None
+            if limits.nesting(query) > MAX_NESTING:
+                raise self._too_deep(query) from None
+            present([error])
+            raise Refused([error]) from None
+
+    def _too_deep(self, query: str) -> Refused:
+        return beyond("Levels of the document", self._settings.max_document_depth, limits.nesting(query))
+
+    def _remember(self, query: str, document: DocumentNode) -> None:
+        if len(query) > MAX_REMEMBERED_CHARACTERS:
+            return
+        self._admitted[query] = document
+        if len(self._admitted) > MAX_REMEMBERED:
+            self._admitted.popitem(last=False)
+
+
+def operation_type(document: DocumentNode, name: str | None) -> OperationType:
+    """The type of the operation to execute. Raises Refused when `name` names none, or is needed."""
+    operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
+    if name is None:
+        if len(operations) == 1:
+            return operations[0].operation
+        sentence = "The document has several operations: name one in operationName."
+        raise refused(InvalidInput(sentence if operations else "The document has no operation."))
+    for operation in operations:
+        if operation.name is not None and operation.name.value == name:
+            return operation.operation
+    raise refused(InvalidInput(f"The document has no operation named {name[:100]!r}."))

@@ -1,0 +1,142 @@
+"""One operation from request to results, whatever transport it came by."""
+
+import contextlib
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any
+
+from graphql import GraphQLError, OperationType
+from strawberry.extensions import SchemaExtension
+from strawberry.schema import Schema
+from strawberry.types import ExecutionContext, ExecutionResult
+
+from app.auth import Viewer
+from app.errors import AppError, InvalidInput
+from app.graphql import values
+from app.graphql.context import Context, Services
+from app.graphql.documents import Documents, operation_type
+from app.graphql.failures import Refused, present, refused
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client asks for."""
+
+    query: str
+    variables: dict[str, Any] | None
+    operation_name: str | None
+
+    @classmethod
+    def of(cls, body: object) -> "Request":
+        """The request in a JSON body. Raises Refused unless it has the shape of one."""
+        if not isinstance(body, dict):
+            raise _misshapen("The body has to be a JSON object with a query.")
+        query = body.get("query")
+        if not isinstance(query, str) or not query:
+            raise _misshapen("`query` has to be a string that holds a GraphQL document.")
+        for name in ("variables", "extensions"):
+            if not isinstance(body.get(name), dict | None):
+                raise _misshapen(f"`{name}` has to be a JSON object, if given.")
+        operation_name = body.get("operationName")
+        if not isinstance(operation_name, str | None):
+            raise _misshapen("`operationName` has to be a string, if given.")
+        return cls(query, body.get("variables"), operation_name or None)
+
+
+def _misshapen(sentence: str) -> Refused:
+    return refused(InvalidInput(sentence), status=400)
+
+
+class CarillonSchema(Schema):
+    """A schema whose errors are fit for clients, and which runs documents that were admitted before."""
+
+    def process_errors(
+        self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
+    ) -> None:
+        """Codes and sentences for mistakes; faults are logged once and masked."""
+        present(errors)
+
+
+class Admitted(SchemaExtension):
+    """Takes the document that the context brings: parsed, measured and valid."""
+
+    def on_parse(self) -> Any:
+        """Skips parsing."""
+        self.execution_context.graphql_document = self._context.document
+        yield
+
+    def on_validate(self) -> Any:
+        """Skips validation."""
+        if self._context.document is not None:
+            self.execution_context.pre_execution_errors = []
+        yield
+
+    @property
+    def _context(self) -> Context:
+        context: Context = self.execution_context.context
+        return context
+
+
+class Operations:
+    """Runs operations of a schema, each with a context of its own."""
+
+    def __init__(self, schema: Schema, services: Services) -> None:
+        self._schema = schema
+        self._services = services
+        self._documents = Documents(schema, services.settings)
+
+    def admit(self, request: Request, viewer: Viewer) -> tuple[Context, OperationType]:
+        """The context to run `request` in, and what kind of operation it is. Raises Refused."""
+        try:
+            values.check(request.variables or {}, self._services.settings.max_json_depth)
+        except AppError as error:
+            raise refused(error) from None
+        document = self._documents.admit(request.query)
+        kind = operation_type(document, request.operation_name)
+        return Context(self._services, viewer, document), kind
+
+    async def execute(self, request: Request, context: Context) -> ExecutionResult:
+        """The result of an admitted query or mutation."""
+        return await self._schema.execute(
+            request.query,
+            variable_values=request.variables,
+            context_value=context,
+            operation_name=request.operation_name,
+        )
+
+    async def results(self, request: Request, context: Context) -> AsyncGenerator[dict[str, Any], None]:
+        """The answers of an admitted operation, one for a query or mutation, as they come for a subscription.
+
+        Everything loaded is forgotten between two: the next event may have changed it.
+        """
+        stream: Any = await self._schema.stream(
+            request.query,
+            variable_values=request.variables,
+            context_value=context,
+            operation_name=request.operation_name,
+        )
+        async with contextlib.aclosing(stream):
+            async for result in stream:
+                context.forget()
+                yield answer(result)
+
+
+def answer(result: ExecutionResult) -> dict[str, Any]:
+    """A result as JSON. One that never began to execute (a variable of the wrong type) has no data."""
+    body: dict[str, Any] = {}
+    if result.errors:
+        body["errors"] = [error.formatted for error in result.errors]
+    if not is_request_error(result):
+        body["data"] = result.data
+    return body
+
+
+def is_request_error(result: ExecutionResult) -> bool:
+    """Whether the operation was refused before any field was resolved."""
+    errors = result.errors or ()
+    return result.data is None and bool(errors) and all(error.path is None for error in errors)
+
+
+def refusal(failure: Refused) -> dict[str, Any]:
+    """A refused request's answer."""
+    return {"errors": [error.formatted for error in failure.errors]}

@@ -1,0 +1,82 @@
+"""How fields are declared: `@query`, `@mutation`, `@subscription`, each with its permission, and `@field`."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+import strawberry
+from strawberry.extensions import FieldExtension
+from strawberry.types.base import StrawberryContainer
+from strawberry.types.field import StrawberryField
+
+from app.errors import AppError, Forbidden, Invalid, Unauthenticated
+from app.graphql.context import Info
+from app.graphql.errors import user_errors
+from app.graphql.permissions import IsAdmin, IsViewer
+
+Decorator: TypeAlias = Callable[[Callable[..., Any]], Any]
+
+MAX_SIZE = "max_size"  # a field's metadata: how many items it may have, for the worst-case cost of a document
+
+
+def field(*, description: str, max_size: int | None = None) -> Decorator:
+    """A field with a resolver. `max_size`: how many items a plain list may have at most."""
+    declared: Decorator = strawberry.field(description=description, metadata=_sized(max_size))
+    return declared
+
+
+def query(*, description: str, max_size: int | None = None) -> Decorator:
+    """A field of Query for any valid key. `max_size`: how many items a plain list may have at most."""
+    declared: Decorator = strawberry.field(
+        description=description, permission_classes=[IsViewer], metadata=_sized(max_size)
+    )
+    return declared
+
+
+def _sized(max_size: int | None) -> dict[str, int]:
+    return {} if max_size is None else {MAX_SIZE: max_size}
+
+
+def mutation(*, description: str) -> Decorator:
+    """A field of Mutation for admins. Its resolver returns `Payload | None`; an AppError or Invalid that it
+    raises becomes the payload's errors, with GraphQL's names in their paths."""
+    declared: Decorator = strawberry.mutation(
+        description=description, permission_classes=[IsAdmin], extensions=[PayloadErrors()]
+    )
+    return declared
+
+
+def subscription(*, description: str) -> Decorator:
+    """A field of Subscription for any valid key."""
+    declared: Decorator = strawberry.subscription(description=description, permission_classes=[IsViewer])
+    return declared
+
+
+class PayloadErrors(FieldExtension):
+    """Turns what a service raised into the payload's errors; faults and missing rights pass."""
+
+    def apply(self, field: StrawberryField) -> None:
+        """Remembers the field: its types can be resolved only later."""
+        self._field = field
+        for argument in field.arguments:
+            argument.description = argument.description or "What is to be done."
+
+    async def resolve_async(
+        self, next_: Callable[..., Awaitable[Any]], source: Any, info: Info, **arguments: Any
+    ) -> Any:
+        """The resolver's payload, or one that has only errors."""
+        try:
+            return await next_(source, info, **arguments)
+        except (Forbidden, Unauthenticated):
+            raise
+        except (AppError, Invalid) as failure:
+            return self._payload()(errors=user_errors(failure, self._input()))
+
+    def _payload(self) -> Callable[..., Any]:
+        kind: Any = self._field.type
+        while isinstance(kind, StrawberryContainer):
+            kind = kind.of_type
+        payload: Callable[..., Any] = kind
+        return payload
+
+    def _input(self) -> object:
+        return next((argument.type for argument in self._field.arguments), None)

@@ -1,0 +1,202 @@
+"""GraphQL over HTTP: POST, GET for queries, and event streams (graphql-sse, distinct connections)."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, TypeVar
+
+import orjson
+from graphql import OperationType
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response, StreamingResponse
+
+from app.auth import Authenticator, Viewer
+from app.errors import AppError, InvalidInput, Unauthenticated
+from app.graphql import bodies, media
+from app.graphql.context import Context
+from app.graphql.execution import Operations, Request, answer, is_request_error, refusal
+from app.graphql.failures import INTERNAL, Refused, log_fault, refused
+from app.graphql.streams import OpenStreams
+from app.settings import Settings
+
+T = TypeVar("T")
+
+SECONDS_BETWEEN_HEARTBEATS = 12.0
+EVENT_HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no", "vary": "accept"}
+
+
+class HttpTransport:
+    """Answers HTTP requests to /graphql."""
+
+    def __init__(
+        self, operations: Operations, authenticator: Authenticator, streams: OpenStreams, settings: Settings
+    ) -> None:
+        self._operations = operations
+        self._authenticator = authenticator
+        self._streams = streams
+        self._settings = settings
+
+    async def handle(self, http: HttpRequest) -> Response:
+        """The answer, whatever comes: a fault is logged and masked."""
+        media_type = media.negotiate(http.headers.get("accept", ""))
+        try:
+            return await self._handle(http, media_type)
+        except Refused as failure:
+            return _refuse(failure, media_type)
+        except AppError as failure:
+            return _refuse(refused(failure, status=400), media_type)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except Exception as fault:
+            incident = log_fault(fault)
+            error = {
+                "message": f"Internal error. Its log entry has the incident {incident}.",
+                "extensions": {"code": INTERNAL, "incident": incident},
+            }
+            return _json({"errors": [error]}, media_type, status=500)
+
+    async def _handle(self, http: HttpRequest, media_type: str | None) -> Response:
+        if http.method not in ("GET", "POST"):
+            return _problem(405, "Send a POST, or a query by GET.", media_type, {"allow": "GET, POST"})
+        viewer = await self._authenticator.viewer(http.headers.get("authorization"))
+        settings = self._settings
+        body = await bodies.read(
+            http, settings.max_body_bytes if viewer else settings.max_body_bytes_without_key
+        )
+        if viewer is None:
+            return _unauthenticated(media_type)
+        if media_type is None:
+            sentence = f"Accept {media.GRAPHQL}, {media.JSON} or {media.EVENTS}."
+            return _problem(406, sentence, media_type)
+        if http.headers.get("content-encoding", "identity").lower() != "identity":
+            return _problem(415, "Bodies may not be compressed.", media_type)
+        if http.method == "POST" and not media.is_json(http.headers.get("content-type", "")):
+            return _problem(415, "Send Content-Type: application/json.", media_type, {"accept": media.JSON})
+        request = _requested(http, body)
+        return await self._answer(http, request, viewer, media_type)
+
+    async def _answer(self, http: HttpRequest, request: Request, viewer: Viewer, media_type: str) -> Response:
+        if media_type == media.EVENTS:
+            return self._event_stream(http, request, viewer)
+        context, kind = self._operations.admit(request, viewer)
+        if kind is OperationType.SUBSCRIPTION:
+            sentence = f"Subscriptions need Accept: {media.EVENTS}, or the WebSocket of this address."
+            return _problem(405 if http.method == "GET" else 400, sentence, media_type)
+        if kind is OperationType.MUTATION and http.method == "GET":
+            return _problem(405, "Mutations need POST.", media_type, {"allow": "POST"})
+        result = await self._operations.execute(request, context)
+        failed = media_type == media.GRAPHQL and is_request_error(result)
+        return _json(answer(result), media_type, status=400 if failed else 200)
+
+    def _event_stream(self, http: HttpRequest, request: Request, viewer: Viewer) -> Response:
+        try:
+            context, kind = self._operations.admit(request, viewer)
+        except Refused as failure:
+            return _events(_single(refusal(failure)))
+        if kind is OperationType.MUTATION and http.method == "GET":
+            return _problem(405, "Mutations need POST.", media.GRAPHQL, {"allow": "POST"})
+        return _events(self._stream(request, context, viewer))
+
+    async def _stream(
+        self, request: Request, context: Context, viewer: Viewer
+    ) -> AsyncGenerator[bytes, None]:
+        try:
+            with self._streams.opened(viewer) as end:
+                results = self._operations.results(request, context)
+                async with contextlib.aclosing(_beating(results, end)) as beats:
+                    async for result in beats:
+                        yield b":\n\n" if result is None else _event(result)
+                if not end.is_set():  # cut short, it is not complete: the client may try again
+                    yield COMPLETE
+        except AppError as failure:
+            yield _event(refusal(refused(failure)))
+            yield COMPLETE
+
+
+COMPLETE = b"event: complete\ndata:\n\n"
+
+
+def _event(body: dict[str, Any]) -> bytes:
+    return b"event: next\ndata: " + orjson.dumps(body) + b"\n\n"
+
+
+async def _single(body: dict[str, Any]) -> AsyncGenerator[bytes, None]:
+    yield _event(body)
+    yield COMPLETE
+
+
+def _events(stream: AsyncIterator[bytes]) -> Response:
+    return StreamingResponse(stream, media_type=media.EVENTS, headers=EVENT_HEADERS)
+
+
+async def _beating(source: AsyncGenerator[T, None], end: asyncio.Event) -> AsyncGenerator[T | None, None]:
+    """The items of `source`, None wherever it is silent for a while, until it or `end` ends them."""
+    ending = asyncio.create_task(end.wait())
+    upcoming: asyncio.Task[T] | None = None
+    try:
+        while not end.is_set():
+            upcoming = upcoming or asyncio.create_task(anext(source))
+            done, _ = await asyncio.wait(
+                {upcoming, ending},
+                timeout=SECONDS_BETWEEN_HEARTBEATS,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if upcoming in done:
+                finished, upcoming = upcoming, None
+                try:
+                    yield finished.result()
+                except StopAsyncIteration:
+                    return
+            elif not done:
+                yield None
+    finally:
+        await _cancelled(ending, upcoming)
+        await source.aclose()
+
+
+async def _cancelled(*tasks: "asyncio.Task[Any] | None") -> None:
+    running = [task for task in tasks if task is not None]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
+def _requested(http: HttpRequest, body: bytes) -> Request:
+    if http.method == "POST":
+        return Request.of(bodies.decode(body))
+    given: dict[str, Any] = dict(http.query_params)
+    for name in ("variables", "extensions"):
+        if name in given:
+            given[name] = bodies.decode(given[name]) if given[name] else None
+    if "query" not in given:
+        raise refused(InvalidInput("Give the document in the parameter `query`."), status=400)
+    return Request.of(given)
+
+
+def _json(
+    body: dict[str, Any], media_type: str | None, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    kind = media.JSON if media_type == media.JSON else media.GRAPHQL
+    return Response(
+        orjson.dumps(body),
+        status_code=status,
+        headers={"content-type": f"{kind}; charset=utf-8", "vary": "accept", **(headers or {})},
+    )
+
+
+def _refuse(failure: Refused, media_type: str | None) -> Response:
+    """A request error. In application/json that is a 200, as GraphQL over HTTP has it, if it is GraphQL's."""
+    status = failure.status or (200 if media_type == media.JSON else 400)
+    return _json(refusal(failure), media_type, status)
+
+
+def _problem(
+    status: int, sentence: str, media_type: str | None, headers: dict[str, str] | None = None
+) -> Response:
+    return _json(refusal(refused(InvalidInput(sentence))), media_type, status, headers)
+
+
+def _unauthenticated(media_type: str | None) -> Response:
+    failure = refused(Unauthenticated("Send a valid key: Authorization: Bearer KEY."))
+    return _json(refusal(failure), media_type, 401, {"www-authenticate": "Bearer"})

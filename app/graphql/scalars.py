@@ -1,0 +1,59 @@
+"""The scalars of the contract: DateTime (always UTC, six digits and Z) and JSON (an object)."""
+
+import re
+from datetime import UTC, datetime
+from typing import Any, NewType
+
+import strawberry
+from graphql import GraphQLError
+from strawberry.types.scalar import ScalarDefinition
+
+JSON = NewType("JSON", dict[str, Any])
+
+_RFC_3339 = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE
+)
+
+
+def format_instant(instant: datetime) -> str:
+    """RFC 3339 in UTC, always with six digits and Z, so that text and time sort alike."""
+    return instant.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+
+def parse_instant(value: object) -> datetime:
+    """The instant that RFC 3339 text names; an offset is required. Finer than microseconds is cut."""
+    if not isinstance(value, str) or not _RFC_3339.fullmatch(value):
+        raise GraphQLError("Write a time as RFC 3339 with an offset: 2026-11-30T12:00:00Z.")
+    try:
+        return datetime.fromisoformat(_microseconds_at_most(value.upper())).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise GraphQLError(f"There is no such time as {value}.") from error
+
+
+def _microseconds_at_most(value: str) -> str:
+    return re.sub(r"(\.\d{6})\d+", r"\1", value)
+
+
+def parse_object(value: object) -> dict[str, Any]:
+    """A JSON object, as given."""
+    if not isinstance(value, dict):
+        raise GraphQLError("A JSON object is required here.")
+    return value
+
+
+SCALARS: dict[object, ScalarDefinition] = {
+    datetime: strawberry.scalar(
+        name="DateTime",
+        description="An instant in RFC 3339: UTC with six digits and Z in answers, any offset in input.",
+        specified_by_url="https://datatracker.ietf.org/doc/html/rfc3339",
+        serialize=format_instant,
+        parse_value=parse_instant,
+    ),
+    JSON: strawberry.scalar(
+        name="JSON",
+        description="A JSON object. Keys that begin with `$` have to travel in variables.",
+        specified_by_url="https://datatracker.ietf.org/doc/html/rfc8259",
+        serialize=lambda value: value,
+        parse_value=parse_object,
+    ),
+}

@@ -1,0 +1,74 @@
+"""Whether this process can do its work: the database, its schema, the queue, and a worker that lives."""
+
+import asyncio
+from collections.abc import Awaitable
+
+import structlog
+from redis.asyncio import Redis
+from sqlalchemy import text
+
+from app import migrations
+from app.database import Database
+
+log = structlog.get_logger(__name__)
+
+WORKER_KEYS = "carillon:worker:*"  # each worker renews its own, which expires when it dies
+SECONDS_TO_ANSWER = 1.5
+
+
+class Readiness:
+    """Asks everything at once and answers within two seconds."""
+
+    def __init__(self, database: Database, redis_url: str) -> None:
+        self._database = database
+        self._redis: Redis = Redis.from_url(redis_url, socket_timeout=1, socket_connect_timeout=1)
+
+    async def missing(self) -> dict[str, str]:
+        """What is missing and what to do about it; empty when ready."""
+        checks = {
+            "database": self._check_database(),
+            "migrations": self._check_migrations(),
+            "queue": self._check_queue(),
+            "worker": self._check_worker(),
+        }
+        sentences = await asyncio.gather(*(_bounded(name, check) for name, check in checks.items()))
+        return {name: sentence for name, sentence in zip(checks, sentences, strict=True) if sentence}
+
+    async def _check_database(self) -> str | None:
+        async with self._database.read() as session:
+            await session.execute(text("SELECT 1"))
+        return None
+
+    async def _check_migrations(self) -> str | None:
+        async with self._database.read() as session:
+            found = await session.execute(text("SELECT version_num FROM alembic_version"))
+        try:
+            migrations.verify(found.scalar_one_or_none())
+        except (migrations.SchemaTooNew, migrations.SchemaOutdated) as error:
+            return str(error)
+        return None
+
+    async def _check_queue(self) -> str | None:
+        await self._redis.ping()
+        return None
+
+    async def _check_worker(self) -> str | None:
+        async for _ in self._redis.scan_iter(match=WORKER_KEYS, count=1_000):
+            return None
+        return "No worker is alive. Start one: carillon worker"
+
+    async def close(self) -> None:
+        """Closes the connection to the queue."""
+        await self._redis.aclose()
+
+
+async def _bounded(name: str, check: Awaitable[str | None]) -> str | None:
+    """What `check` found missing; one that fails or hangs is a sentence too, without any address."""
+    try:
+        async with asyncio.timeout(SECONDS_TO_ANSWER):
+            return await check
+    except TimeoutError:
+        return f"No answer within {SECONDS_TO_ANSWER} s."
+    except Exception as error:
+        log.debug("not ready", check=name, error=str(error))
+        return "It cannot be reached, or has no tables yet."

@@ -1,0 +1,119 @@
+"""The ASGI application: routes, and what lives as long as the process."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
+
+from app.auth import Authenticator
+from app.database import Database
+from app.graphql.context import Services
+from app.graphql.execution import Operations
+from app.graphql.http import HttpTransport
+from app.graphql.streams import OpenStreams
+from app.graphql.websocket import WebSocketTransport
+from app.health import Readiness
+from app.progress import Listener, Publisher
+from app.queue import Doorbell
+from app.schema import schema
+from app.settings import Settings
+
+HTTP_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]  # the transport refuses most
+
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Carillon</title>
+<body style="font: 1rem/1.5 system-ui; max-width: 40rem; margin: 4rem auto; padding: 0 1rem">
+<h1>Carillon</h1>
+<p>Sends one personalised chat message to a large audience, and proves that everybody got exactly one.</p>
+<p>The GraphQL API is at <code>/graphql</code> (POST, WebSocket with <code>graphql-transport-ws</code>, event
+streams). It wants a key: <code>Authorization: Bearer KEY</code>.</p>
+<p>Health: <a href="/healthz">/healthz</a> (the process lives),
+<a href="/readyz">/readyz</a> (it can work).</p>
+</body>
+</html>
+"""
+
+
+def create_app(settings: Settings, redis_url: str) -> Starlette:
+    """The application. Nothing connects before it starts; stopping it closes everything, at once."""
+    services = Services(
+        database=Database(settings.database),
+        settings=settings,
+        doorbell=Doorbell(redis_url),
+        publisher=Publisher(redis_url),
+        listener=Listener(redis_url),
+    )
+    authenticator = Authenticator(services.database)
+    streams = OpenStreams(authenticator, settings.max_connections_per_key)
+    readiness = Readiness(services.database, redis_url)
+    operations = Operations(schema, services)
+    http = HttpTransport(operations, authenticator, streams, settings)
+    websocket = WebSocketTransport(operations, authenticator, streams, settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        running = [asyncio.create_task(services.listener.listen()), asyncio.create_task(streams.watch())]
+        try:
+            yield
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            await authenticator.close()
+            await readiness.close()
+            await services.publisher.close()
+            await services.doorbell.close()
+            await services.database.close()
+
+    async def ready(_: Request) -> Response:
+        missing = await readiness.missing()
+        if missing:
+            return JSONResponse({"status": "not ready", "missing": missing}, status_code=503)
+        return JSONResponse({"status": "ready"})
+
+    app = Starlette(
+        routes=[
+            Route("/", _page),
+            Route("/healthz", _alive),
+            Route("/readyz", ready),
+            Route("/graphql", http.handle, methods=HTTP_METHODS),
+            WebSocketRoute("/graphql", websocket.handle),
+        ],
+        middleware=_cors(settings),
+        lifespan=lifespan,
+    )
+    app.state.streams = streams
+    return app
+
+
+def _cors(settings: Settings) -> list[Middleware]:
+    """Lets pages of the origins listed in; without any, browsers keep all others out by themselves."""
+    if not settings.cors_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type"],
+            max_age=600,
+        )
+    ]
+
+
+async def _page(_: Request) -> Response:
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    return HTMLResponse(PAGE, headers={"content-security-policy": policy})
+
+
+async def _alive(_: Request) -> Response:
+    return JSONResponse({"status": "alive"})

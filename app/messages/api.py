@@ -1,0 +1,75 @@
+"""Messages in GraphQL: what a channel's readers see."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import strawberry
+
+from app.graphql.context import Info
+from app.graphql.fields import field
+from app.graphql.loaders import Loader
+from app.graphql.nodes import Node
+from app.graphql.scalars import JSON
+from app.messages import models, queries
+
+if TYPE_CHECKING:
+    from app.channels.api import Channel
+    from app.users.api import User
+
+messages = Loader(queries.by_ids)
+
+
+@strawberry.type(description="A message in a channel.")
+class Message(Node):
+    """A message as it was sent."""
+
+    message_id: str = strawberry.field(description="Its id: a UUIDv7.")
+    cid: str = strawberry.field(description="The channel it is in.")
+    sender_id: str = strawberry.field(description="Who it speaks for, a user or a former one.")
+    type: str = strawberry.field(description="`regular` for every message of a campaign.")
+    text: str = strawberry.field(description="What it says, rendered for its reader.")
+    attachments: list[JSON] = strawberry.field(description="Whatever is shown with the text.")
+    custom: JSON = strawberry.field(description="Custom data; `campaign_id` in messages of a campaign.")
+    poll_id: str | None = strawberry.field(description="The poll that it asks.")
+    campaign_id: str | None = strawberry.field(
+        description="The campaign that sent it, though that may be deleted by now."
+    )
+    created_at: datetime = strawberry.field(description="When it was sent.")
+
+    @classmethod
+    def of(cls, row: models.Message) -> "Message":
+        """The GraphQL object of a row."""
+        return cls(
+            id=cls.global_id(row.id),
+            message_id=row.id,
+            cid=row.cid,
+            sender_id=row.sender_id,
+            type=row.type,
+            text=row.text,
+            attachments=[JSON(attachment) for attachment in row.attachments],
+            custom=JSON(row.custom),
+            poll_id=row.poll_id,
+            campaign_id=None if row.campaign_no is None else row.custom.get("campaign_id"),
+            created_at=row.created_at,
+        )
+
+    @classmethod
+    async def by_keys(cls, info: Info, keys: Sequence[str]) -> Sequence["Message | None"]:
+        """Messages by their ids."""
+        rows = await messages.load_many(info, keys)
+        return [cls.of(row) if row else None for row in rows]
+
+    @field(description="The channel it is in.")
+    async def channel(self, info: Info) -> Annotated["Channel", strawberry.lazy("app.channels.api")] | None:
+        """Loaded once for all messages of a page."""
+        from app.channels.api import Channel
+
+        return (await Channel.by_keys(info, [self.cid]))[0]
+
+    @field(description="Who it speaks for; null if deleted since.")
+    async def sender(self, info: Info) -> Annotated["User", strawberry.lazy("app.users.api")] | None:
+        """Loaded once for all messages of a page."""
+        from app.users.api import User
+
+        return (await User.by_keys(info, [self.sender_id]))[0]

@@ -1,0 +1,41 @@
+"""The schema: every domain's api joined."""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import strawberry
+from graphql import build_schema, lexicographic_sort_schema, print_schema
+from strawberry.schema.config import StrawberryConfig
+
+from app.graphql import refetch
+from app.graphql.execution import Admitted, CarillonSchema
+from app.graphql.scalars import SCALARS
+from app.keys import api as keys
+from app.usage import api as usage
+
+DOMAINS = ("users", "segments", "channels", "messages", "campaigns")
+
+
+def _joined(name: str, description: str) -> Any:
+    """The root type `name`, which has every domain's fields; None where no domain has any."""
+    parts = [getattr(api, name) for api in _APIS if hasattr(api, name)]
+    return strawberry.type(type(name, tuple(parts), {}), description=description) if parts else None
+
+
+_APIS: list[Any] = [refetch, keys, usage]
+if all(find_spec(f"app.{domain}.api") for domain in DOMAINS):
+    _APIS += [import_module(f"app.{domain}.api") for domain in DOMAINS]
+
+schema = CarillonSchema(
+    query=_joined("Query", "Everything that can be read."),
+    mutation=_joined("Mutation", "Everything that can be changed; for keys with the role ADMIN."),
+    subscription=_joined("Subscription", "What is told as it happens."),
+    extensions=[Admitted],
+    config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
+)
+
+
+def export() -> str:
+    """The schema's SDL, sorted, so that a difference between two versions is a difference in meaning."""
+    return print_schema(lexicographic_sort_schema(build_schema(str(schema)))) + "\n"

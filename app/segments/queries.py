@@ -1,0 +1,204 @@
+"""Every statement about segments; first of all: who is in one."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, SQLColumnExpression, delete, exists, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from app.channels.models import Channel, Member
+from app.database import DialectName, dialect_of
+from app.filters.language import parse
+from app.segments.filtering import COLLECTIONS
+from app.segments.kinds import SegmentKind, SegmentType, SizeState
+from app.segments.models import Segment, SegmentTarget
+from app.users.models import User
+
+COUNTED = (SegmentKind.FILTER, SegmentKind.ALL_USERS)
+AT_ONCE = 5_000  # ids of one statement; SQLite takes at most 32,766 bound values
+
+
+def definition(segment: Segment) -> dict[str, Any]:
+    """What `members` needs to know of a segment."""
+    return {
+        "type": segment.type,
+        "kind": segment.kind,
+        "filter": segment.filter,
+        "segment_no": segment.segment_no,
+    }
+
+
+def members_select(
+    dialect: DialectName,
+    definition: Mapping[str, Any],
+    *,
+    sender_id: str,
+    after: str | None = None,
+    limit: int | None = None,
+) -> Select[Any]:
+    """The targets of a segment of this definition: a column `target_id`, distinct, ascending, behind `after`.
+
+    `definition` is `{"type", "kind", "filter", "segment_no"}`; `sender_id` only counts for
+    ALL_SENDER_CHANNELS. Deleted users match no filter and are not among all users; deactivated ones are.
+    """
+    target, statement = members(dialect, definition, sender_id)
+    if after is not None:
+        statement = statement.where(target > after)
+    return statement.order_by(target).limit(limit)
+
+
+def members(
+    dialect: DialectName, definition: Mapping[str, Any], sender_id: str | None = None
+) -> tuple[SQLColumnExpression[str], Select[Any]]:
+    """The column of target ids and the statement that selects it, unordered, as `target_id`."""
+    match definition["kind"]:
+        case SegmentKind.MANUAL:
+            target = col(SegmentTarget.target_id)
+            return target, _ids(target).where(col(SegmentTarget.segment_no) == definition["segment_no"])
+        case SegmentKind.ALL_SENDER_CHANNELS:
+            target = col(Member.cid)
+            return target, _ids(target).where(col(Member.user_id) == sender_id)
+        case _ if definition["type"] == SegmentType.CHANNEL:
+            target = col(Channel.cid)
+            return target, _ids(target).where(_matches(dialect, definition))
+        case _:
+            target = col(User.id)
+            return target, _ids(target).where(col(User.deleted_at).is_(None), _matches(dialect, definition))
+
+
+def _ids(target: SQLColumnExpression[str]) -> Select[Any]:
+    return select(target.label("target_id"))
+
+
+def _matches(dialect: DialectName, definition: Mapping[str, Any]) -> ColumnElement[bool]:
+    return parse(COLLECTIONS[definition["type"]], definition["filter"] or {}).where(dialect)
+
+
+async def contains(
+    session: AsyncSession, definition: Mapping[str, Any], target_id: str, sender_id: str | None = None
+) -> bool:
+    """Whether a segment of this definition has the target now."""
+    target, statement = members(dialect_of(session), definition, sender_id)
+    return bool((await session.execute(select(exists(statement.where(target == target_id))))).scalar_one())
+
+
+async def count_range(
+    session: AsyncSession, definition: Mapping[str, Any], after: str | None, width: int
+) -> tuple[int, str | None]:
+    """How many members are among the `width` ids of the collection behind `after`, and the last of these ids;
+    None when there are no more. So a count of any size is many short reads."""
+    target, statement = members(dialect_of(session), definition)
+    ids = select(target) if after is None else select(target).where(target > after)
+    last = (await session.execute(ids.order_by(target).offset(width - 1).limit(1))).scalar_one_or_none()
+    if after is not None:
+        statement = statement.where(target > after)
+    if last is not None:
+        statement = statement.where(target <= last)
+    counted = await session.execute(select(func.count()).select_from(statement.subquery()))
+    return int(counted.scalar_one()), last
+
+
+def living() -> Select[Any]:
+    """Segments that are not deleted; unordered."""
+    return select(Segment).where(col(Segment.deleted_at).is_(None))
+
+
+async def by_id(session: AsyncSession, segment_id: str) -> Segment | None:
+    """The segment that lives under this id."""
+    found = await session.execute(living().where(col(Segment.segment_id) == segment_id))
+    segment: Segment | None = found.scalar_one_or_none()
+    return segment
+
+
+async def by_numbers(session: AsyncSession, segment_nos: Sequence[int]) -> Mapping[int, Segment]:
+    """The segments of these numbers, deleted ones too."""
+    found = await session.execute(select(Segment).where(col(Segment.segment_no).in_(segment_nos)))
+    return {segment.segment_no: segment for segment in found.scalars()}
+
+
+async def locked(session: AsyncSession, segment_id: str, *, to_delete: bool = False) -> Segment | None:
+    """The living segment, its row locked. Only `to_delete` waits for campaigns that are about to name it."""
+    found = await session.execute(
+        living()
+        .where(col(Segment.segment_id) == segment_id)
+        .with_for_update(key_share=not to_delete)
+        .execution_options(populate_existing=True)
+    )
+    segment: Segment | None = found.scalar_one_or_none()
+    return segment
+
+
+async def computing(session: AsyncSession) -> list[int]:
+    """The segments whose size is to be counted."""
+    found = await session.execute(
+        select(col(Segment.segment_no)).where(
+            col(Segment.size_state) == SizeState.COMPUTING.value, col(Segment.deleted_at).is_(None)
+        )
+    )
+    return list(found.scalars())
+
+
+async def ask_recount(session: AsyncSession, segment_nos: Sequence[int], counted_before: datetime) -> int:
+    """Marks those of the segments whose count is older; says how many these are."""
+    marked: Any = await session.execute(
+        update(Segment)
+        .where(
+            col(Segment.segment_no).in_(segment_nos),
+            col(Segment.kind).in_(COUNTED),
+            col(Segment.size_state) == SizeState.READY.value,
+            col(Segment.size_as_of) < counted_before,
+        )
+        .values(size_state=SizeState.COMPUTING.value)
+        .execution_options(synchronize_session=False)
+    )
+    return int(marked.rowcount)
+
+
+async def insert_targets(
+    session: AsyncSession, segment_no: int, target_ids: Sequence[str], at: datetime
+) -> int:
+    """Adds to a manual list what it lacks; says how many these are."""
+    dialect = postgresql if dialect_of(session) == "postgresql" else sqlite
+    statement = dialect.insert(SegmentTarget).on_conflict_do_nothing()
+    inserted: Any = await (await session.connection()).execute(
+        statement.execution_options(preserve_rowcount=True),
+        [{"segment_no": segment_no, "target_id": each, "created_at": at} for each in sorted(target_ids)],
+    )
+    return int(inserted.rowcount)
+
+
+async def delete_targets(session: AsyncSession, segment_no: int, target_ids: Sequence[str]) -> int:
+    """Takes out of a manual list what it has; says how many these are."""
+    deleted = 0
+    for start in range(0, len(target_ids), AT_ONCE):
+        result: Any = await session.execute(
+            delete(SegmentTarget)
+            .where(
+                col(SegmentTarget.segment_no) == segment_no,
+                col(SegmentTarget.target_id).in_(target_ids[start : start + AT_ONCE]),
+            )
+            .execution_options(synchronize_session=False)
+        )
+        deleted += result.rowcount
+    return deleted
+
+
+async def prune_targets(session: AsyncSession, limit: int) -> int:
+    """Clears away up to `limit` targets of deleted segments; says how many these were."""
+    target, segment = col(SegmentTarget.target_id), col(SegmentTarget.segment_no)
+    deleted_segment = (
+        select(col(Segment.segment_no))
+        .where(
+            col(Segment.deleted_at).is_not(None),
+            exists().where(segment == col(Segment.segment_no)),
+        )
+        .limit(1)
+    )
+    segment_no = (await session.execute(deleted_segment)).scalar_one_or_none()
+    if segment_no is None:
+        return 0
+    found = await session.execute(select(target).where(segment == segment_no).order_by(target).limit(limit))
+    return await delete_targets(session, segment_no, list(found.scalars()))

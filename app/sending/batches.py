@@ -1,0 +1,275 @@
+"""Sending a batch, or a slice of one: messages, ledger rows, channels and counts in one transaction.
+
+The order is that of SEMANTICS "Who gets it": outcomes that need no channel, then the channel, then the
+text, and only then rows are locked and written. So a recipient that fails leaves nothing behind, and
+locks are held for the shortest time.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import delete, func, insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from app.campaigns.models import Campaign
+from app.campaigns.states import Status
+from app.channels import service as channels
+from app.database import changed, dialect_of, now
+from app.ids import message_ids
+from app.ledger.models import Batch, BatchReason, BatchTargets, OutcomeReason, RecipientStatus
+from app.ledger.queries import SAMPLES
+from app.sending.blueprint import Blueprint, Blueprints
+from app.sending.outcomes import settle_without_writing
+from app.sending.postgres import PostgresWriter
+from app.sending.running import CampaignNotRunning, ensure_running
+from app.sending.sqlite import SqliteWriter
+from app.sending.writing import BatchWriter, Disagreement, Entry, Shared, TakenChannel, WantedChannel
+
+log = structlog.get_logger(__name__)
+
+LOCK_WAIT = "100ms"  # longer waits give the batch back, so that no pause or mutation queues behind it
+
+
+class BatchTaken(Exception):
+    """Another worker holds this batch, or has settled it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What one transaction settled."""
+
+    settled: int
+    sent: int
+
+
+async def send_slice(
+    session: AsyncSession, campaign_no: int, batch_no: int, limit: int | None, blueprints: Blueprints
+) -> Slice:
+    """Settles up to `limit` targets of an open batch (all of them if None). The caller commits.
+
+    Raises `BatchTaken`, `CampaignNotRunning`, `SenderMissing`, or `Disagreement` rather than commit ledger
+    rows, messages and counts that differ. Whatever it raises, nothing of it may be committed.
+    """
+    await _bound_lock_waits(session)
+    target_ids = await lock_batch(session, campaign_no, batch_no)
+    campaign = await _running(session, campaign_no)
+    blueprint = blueprints.of(campaign)
+    taken = target_ids[:limit]
+    writer = await writer_of(session)
+    shared = Shared(campaign_no, batch_no, campaign.sender_id, blueprint.message.poll_id, await now(session))
+    entries = [Entry(target_id) for target_id in taken]
+    await settle_without_writing(writer, blueprint, entries)
+    created = await _take_channels(writer, entries, shared)
+    await _write(session, writer, blueprint, entries, shared)
+    await close_batch(session, shared, entries, target_ids[len(taken) :], created)
+    await ensure_running(session, campaign_no, {Status.IN_PROGRESS})
+    return Slice(len(entries), sum(entry.status == RecipientStatus.SENT for entry in entries))
+
+
+async def _bound_lock_waits(session: AsyncSession) -> None:
+    if dialect_of(session) == "postgresql":
+        await session.execute(
+            text("SELECT set_config('lock_timeout', :wait, true)"),
+            {"wait": LOCK_WAIT},
+        )
+
+
+async def lock_batch(session: AsyncSession, campaign_no: int, batch_no: int) -> list[str]:
+    """The ids that the batch still holds. The row lock is the lease: it dies with its worker."""
+    held = await session.execute(
+        select(col(Batch.batch_no))
+        .where(col(Batch.campaign_no) == campaign_no, col(Batch.batch_no) == batch_no, col(Batch.pending) > 0)
+        .with_for_update(skip_locked=True)
+    )
+    if held.one_or_none() is None:
+        raise BatchTaken
+    found = await session.execute(
+        select(col(BatchTargets.target_ids)).where(
+            col(BatchTargets.campaign_no) == campaign_no, col(BatchTargets.batch_no) == batch_no
+        )
+    )
+    return found.scalar_one()
+
+
+async def _running(session: AsyncSession, campaign_no: int) -> Campaign:
+    campaign = await session.get(Campaign, campaign_no)
+    if campaign is None or campaign.status != Status.IN_PROGRESS or campaign.deleted_at is not None:
+        raise CampaignNotRunning
+    return campaign
+
+
+async def writer_of(session: AsyncSession) -> BatchWriter:
+    """How this session's database writes a batch."""
+    if dialect_of(session) == "sqlite":
+        return await SqliteWriter.of(session)
+    return await PostgresWriter.of(session)
+
+
+async def _take_channels(writer: BatchWriter, entries: Sequence[Entry], shared: Shared) -> int:
+    """Locks or creates the channels of all entries still to be sent and numbers their messages; returns
+    how many were created. What changed since the channel was read (frozen, deleted) settles the entry."""
+    going: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.status == RecipientStatus.PENDING and entry.cid is not None:
+            going.setdefault(entry.cid, []).append(entry)
+    wanted = [WantedChannel(cid, [entry.target_id for entry in going[cid]]) for cid in sorted(going)]
+    if not wanted:
+        return 0
+    take = writer.take_existing if shared.created is None else writer.take_or_create
+    taken = await take(wanted, shared)
+    for cid, group in going.items():
+        _number(group, taken.get(cid))
+    return sum(channel.created for channel in taken.values())
+
+
+def _number(group: Sequence[Entry], channel: TakenChannel | None) -> None:
+    for position, entry in enumerate(group):
+        if channel is None:
+            entry.skip(OutcomeReason.NO_CHANNEL)
+        elif channel.frozen:
+            entry.skip(OutcomeReason.CHANNEL_FROZEN)
+        else:
+            entry.created = channel.created
+            entry.seq = channel.first_seq + position
+
+
+async def _write(
+    session: AsyncSession,
+    writer: BatchWriter,
+    blueprint: Blueprint,
+    entries: Sequence[Entry],
+    shared: Shared,
+) -> None:
+    sending = [entry for entry in entries if entry.status == RecipientStatus.PENDING]
+    for entry, message_id in zip(sending, message_ids(len(sending)), strict=True):
+        entry.status, entry.message_id = RecipientStatus.SENT, message_id
+    await writer.write(entries, shared)
+    if len(sending) == sum(entry.created for entry in sending):
+        return
+    joined = Counter(await writer.add_receivers(shared))
+    if blueprint.campaign.sender_mode == "INCLUDE":
+        joined.update(await writer.add_to_all(shared.sender_id, shared))
+    await channels.count_joined(session, joined)
+    if blueprint.campaign.show_channels:
+        await writer.show_to_receivers()
+
+
+async def close_batch(
+    session: AsyncSession, shared: Shared, entries: Sequence[Entry], left: Sequence[str], created: int
+) -> None:
+    """Counts what was settled into the batch's row, and keeps or drops the ids that are left."""
+    statuses = Counter(entry.status for entry in entries)
+    sent = statuses[RecipientStatus.SENT]
+    settled = await changed(
+        session,
+        update(Batch)
+        .where(
+            col(Batch.campaign_no) == shared.campaign_no,
+            col(Batch.batch_no) == shared.batch_no,
+            col(Batch.pending) == len(entries) + len(left),
+        )
+        .values(
+            pending=len(left),
+            sent=col(Batch.sent) + sent,
+            skipped=col(Batch.skipped) + statuses[RecipientStatus.SKIPPED],
+            failed=col(Batch.failed) + statuses[RecipientStatus.FAILED],
+            messages_sent=col(Batch.messages_sent) + sent,
+            users_sent=col(Batch.users_sent) + sent,
+            channels_created=col(Batch.channels_created) + created,
+            attempts=0,
+            settled_at=shared.now,
+        ),
+    )
+    if settled != 1 or len(entries) != sent + statuses[2] + statuses[3]:
+        raise Disagreement(f"batch {shared.batch_no}: {dict(statuses)}, {len(left)} left")
+    await _keep(session, shared, left)
+    await _count_reasons(session, shared, entries)
+
+
+async def _keep(session: AsyncSession, shared: Shared, left: Sequence[str]) -> None:
+    batch = (
+        col(BatchTargets.campaign_no) == shared.campaign_no,
+        col(BatchTargets.batch_no) == shared.batch_no,
+    )
+    if left:
+        await changed(session, update(BatchTargets).where(*batch).values(target_ids=list(left)))
+    else:
+        await changed(session, delete(BatchTargets).where(*batch))
+
+
+async def _count_reasons(session: AsyncSession, shared: Shared, entries: Sequence[Entry]) -> None:
+    by_reason: dict[int, list[str]] = {}
+    for entry in entries:
+        if entry.reason is not None:
+            by_reason.setdefault(int(entry.reason), []).append(entry.target_id)
+    for reason, target_ids in by_reason.items():
+        counted = await changed(
+            session,
+            update(BatchReason)
+            .where(
+                col(BatchReason.campaign_no) == shared.campaign_no,
+                col(BatchReason.batch_no) == shared.batch_no,
+                col(BatchReason.reason) == reason,
+            )
+            .values(count=col(BatchReason.count) + len(target_ids)),
+        )
+        if counted == 0:
+            await session.execute(
+                insert(BatchReason).values(
+                    campaign_no=shared.campaign_no,
+                    batch_no=shared.batch_no,
+                    reason=reason,
+                    count=len(target_ids),
+                    samples=target_ids[:SAMPLES],
+                )
+            )
+
+
+async def pick(session: AsyncSession, campaign_no: int) -> tuple[int, int, int] | None:
+    """Chooses an open batch that nobody holds, those never tried first, and counts an attempt. The caller
+    commits before the batch is sent: so a crash counts. Returns (batch_no, attempts, pending)."""
+    free = (
+        select(col(Batch.batch_no))
+        .where(col(Batch.campaign_no) == campaign_no, col(Batch.pending) > 0)
+        .order_by(col(Batch.attempts), col(Batch.batch_no))
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    picked = await session.execute(
+        update(Batch)
+        .where(col(Batch.campaign_no) == campaign_no, col(Batch.batch_no) == free)
+        .values(attempts=col(Batch.attempts) + 1)
+        .returning(col(Batch.batch_no), col(Batch.attempts), col(Batch.pending))
+        .execution_options(synchronize_session=False)
+    )
+    row = picked.one_or_none()
+    return None if row is None else (row.batch_no, row.attempts, row.pending)
+
+
+async def forgive(session: AsyncSession, campaign_no: int, batch_no: int) -> None:
+    """Takes an attempt back that failed through no fault of the batch."""
+    await changed(
+        session,
+        update(Batch)
+        .where(
+            col(Batch.campaign_no) == campaign_no, col(Batch.batch_no) == batch_no, col(Batch.attempts) > 0
+        )
+        .values(attempts=col(Batch.attempts) - 1),
+    )
+
+
+async def has_open(session: AsyncSession, campaign_no: int) -> bool:
+    """Whether a batch still holds ids."""
+    found = await session.execute(
+        select(func.count()).select_from(
+            select(col(Batch.batch_no))
+            .where(col(Batch.campaign_no) == campaign_no, col(Batch.pending) > 0)
+            .limit(1)
+            .subquery()
+        )
+    )
+    return found.scalar_one() > 0

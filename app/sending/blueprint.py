@@ -1,0 +1,153 @@
+"""A campaign made ready to send: its templates compiled once, for all of its batches."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import orjson
+
+from app.campaigns.models import Campaign
+from app.channels.distinct import MEMBERS_WITH_KEY, cid_of, distinct_id, members_key
+from app.messages.rendering import (
+    ChannelIdTemplate,
+    Fields,
+    MessageTemplate,
+    Variables,
+    channel_fields,
+    user_fields,
+)
+from app.sending.writing import ChannelState, CreatedChannels, CreatedMember
+
+KEPT = 64  # compiled campaigns a process keeps; more than run at once
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What every batch of one campaign needs to know."""
+
+    campaign: Campaign
+    message: MessageTemplate
+    channel_id: ChannelIdTemplate | None
+
+    @classmethod
+    def of(cls, campaign: Campaign) -> "Blueprint":
+        """Compiles the campaign's templates. They were compiled when it was created, so this cannot fail."""
+        channel = campaign.channel_template or {}
+        return cls(
+            campaign,
+            MessageTemplate.compile(
+                campaign.message_template, extra_custom={"campaign_id": campaign.campaign_id}
+            ),
+            ChannelIdTemplate.compile(channel["id"]) if channel.get("id") else None,
+        )
+
+    @cached_property
+    def channel_type(self) -> str | None:
+        """The type of the channels to write into; None without a channel template."""
+        return self.campaign.channel_template["type"] if self.campaign.channel_template else None
+
+    @cached_property
+    def names_channel(self) -> bool:
+        """Whether the message names the channel, which is then worked out for each receiver."""
+        return self.message.needs("channel")
+
+    @cached_property
+    def creates(self) -> bool:
+        """Whether absent channels are created."""
+        return self.campaign.create_channels and self.campaign.channel_template is not None
+
+    @cached_property
+    def adds_sender(self) -> bool:
+        """Whether the sender is a member of created channels."""
+        return self.campaign.sender_mode != "EXCLUDE"
+
+    @cached_property
+    def template_members(self) -> tuple[CreatedMember, ...]:
+        """Members that the channel template names."""
+        channel = self.campaign.channel_template or {}
+        if channel.get("members_template"):
+            return tuple(
+                CreatedMember(
+                    member["user_id"],
+                    member.get("channel_role") or "channel_member",
+                    member.get("custom") or {},
+                )
+                for member in channel["members_template"]
+            )
+        return tuple(CreatedMember(user_id, "channel_member", {}) for user_id in channel.get("members") or ())
+
+    @cached_property
+    def created_channels(self) -> CreatedChannels:
+        """What the channels that this campaign creates share."""
+        channel = self.campaign.channel_template or {}
+        return CreatedChannels(
+            type=channel["type"],
+            team=channel.get("team"),
+            custom=orjson.dumps(channel.get("custom") or {}).decode(),
+            created_by_id=self.campaign.sender_id,
+            members=self._members_of_created(),
+            founding=self._founding,
+        )
+
+    def _members_of_created(self) -> tuple[CreatedMember, ...]:
+        if not self.adds_sender:
+            return self.template_members
+        sender_id, visibility = self.campaign.sender_id, self.campaign.sender_visibility
+        named = {member.user_id: member for member in self.template_members}
+        as_named = named.pop(sender_id, CreatedMember(sender_id, "channel_member", {}))
+        sender = replace(as_named, hidden=visibility == "HIDDEN", archived=visibility == "ARCHIVED")
+        return (*named.values(), sender)
+
+    @cached_property
+    def _member_ids_of_created(self) -> frozenset[str]:
+        return frozenset(member.user_id for member in self._members_of_created())
+
+    @cached_property
+    def _distinct_ids(self) -> frozenset[str]:
+        return frozenset((self.campaign.sender_id, *(member.user_id for member in self.template_members)))
+
+    def distinct_channel_id(self, receiver_id: str) -> str:
+        """The id of the one channel of its type for sender, receiver and the template's members; the same
+        whatever senderMode or later membership."""
+        return distinct_id(self._distinct_ids | {receiver_id})
+
+    def _founding(self, receivers: Sequence[str]) -> tuple[int, str | None]:
+        members = self._member_ids_of_created.union(receivers)
+        return len(members), members_key(members) if len(members) <= MEMBERS_WITH_KEY else None
+
+    def cid(self, channel_id: str) -> str:
+        """The cid of a channel of the template's type."""
+        assert self.channel_type is not None
+        return cid_of(self.channel_type, channel_id)
+
+    def channel_to_create(self, cid: str) -> ChannelState:
+        """An absent channel as a template sees it: what it will be."""
+        created = self.created_channels
+        return ChannelState(
+            cid=cid,
+            type=created.type,
+            channel_id=cid.partition(":")[2],
+            name=None,
+            team=created.team,
+            custom=created.custom,
+            frozen=False,
+            last_seq=0,
+        )
+
+
+class Blueprints:
+    """The latest blueprints of a process; an edited campaign gets a new one."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[int, object], Blueprint] = OrderedDict()
+
+    def of(self, campaign: Campaign) -> Blueprint:
+        """The blueprint of the campaign as it is now."""
+        key = (campaign.campaign_no, campaign.updated_at)
+        if key not in self._kept:
+            self._kept[key] = Blueprint.of(campaign)
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]

@@ -1,0 +1,202 @@
+"""The sending loop of one worker: a slice of every running campaign in turn.
+
+The rows say what there is to do, so any number of engines work side by side, and one that dies leaves
+nothing behind. Nothing here needs the queue: it only wakes the loop sooner.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import structlog
+
+from app.campaigns import lifecycle, queries
+from app.campaigns.queries import Working
+from app.campaigns.states import Status, StatusReason
+from app.database import Database, is_infrastructure
+from app.progress import Publisher
+from app.sending import batches, isolation, throttle
+from app.sending.blueprint import Blueprints
+from app.sending.outcomes import SenderMissing
+from app.sending.planning import Planning, plan_chunk
+from app.sending.running import CampaignNotRunning
+from app.sending.throttle import Reservation
+
+log = structlog.get_logger(__name__)
+
+IDLE_SECONDS = 2.0  # how long a lost wake-up can cost
+OTHERS_AT_WORK_SECONDS = 0.1  # another worker holds the last batches: look again for what it leaves
+FIRST_BACKOFF_SECONDS = 0.1
+MAX_BACKOFF_SECONDS = 5.0
+
+
+class Sending(StrEnum):
+    """What came of a try to send."""
+
+    SENT = "sent"
+    NOTHING_OPEN = "nothing open"
+    GIVEN_BACK = "given back"  # another worker has it, or the campaign does not run any more
+    FAILED = "failed"
+
+
+@dataclass
+class Engine:
+    """One worker's hands. `turn()` again and again; between turns nothing is held."""
+
+    database: Database
+    publisher: Publisher
+    messages_per_second: int | None = None
+    monthly_messages: int | None = None
+    sent: int = 0
+    _blueprints: Blueprints = field(default_factory=Blueprints)
+    _reserved: dict[int, tuple[Reservation, float]] = field(default_factory=dict)
+    _backoff: dict[int, tuple[float, float]] = field(default_factory=dict)  # campaign: (seconds, until)
+
+    async def turn(self) -> float:
+        """A slice of each campaign that has work. Returns the seconds until the next turn is worth it."""
+        async with self.database.read() as session:
+            working = await queries.working(session)
+        running = {campaign.campaign_no for campaign in working}
+        self._reserved = {number: held for number, held in self._reserved.items() if number in running}
+        self._backoff = {number: held for number, held in self._backoff.items() if number in running}
+        waits = [await self._campaign(campaign) for campaign in working]
+        return min(waits, default=IDLE_SECONDS)
+
+    async def _campaign(self, campaign: Working) -> float:
+        now = asyncio.get_running_loop().time()
+        if self._backoff.get(campaign.campaign_no, (0.0, 0.0))[1] > now:
+            return self._backoff[campaign.campaign_no][1] - now
+        try:
+            wait = await self._work_on(campaign)
+        except Exception as error:
+            return self._back_off(campaign, error)
+        self._backoff.pop(campaign.campaign_no, None)
+        return wait
+
+    def _back_off(self, campaign: Working, error: Exception) -> float:
+        """Leaves the campaign alone for a while, twice as long each time; the others go on."""
+        seconds = min(
+            MAX_BACKOFF_SECONDS,
+            2 * self._backoff.get(campaign.campaign_no, (FIRST_BACKOFF_SECONDS / 2, 0.0))[0],
+        )
+        self._backoff[campaign.campaign_no] = (seconds, asyncio.get_running_loop().time() + seconds)
+        if is_infrastructure(error):
+            log.warning("database fault", campaign=campaign.campaign_id, error=str(error), retry_in=seconds)
+        else:
+            log.error("campaign fault", campaign=campaign.campaign_id, retry_in=seconds, exc_info=error)
+        return seconds
+
+    async def _work_on(self, campaign: Working) -> float:
+        planned = campaign.planned
+        if not planned:
+            outcome = await plan_chunk(self.database, campaign.campaign_no, capacity=self.monthly_messages)
+            await self.publisher.publish(campaign.campaign_no)
+            if outcome == Planning.OVER_QUOTA:
+                return IDLE_SECONDS
+            planned = outcome == Planning.FINISHED
+        if campaign.status == Status.PAUSED:
+            return IDLE_SECONDS if planned else 0.0
+        return await self._send(campaign, planned)
+
+    async def _send(self, campaign: Working, planned: bool) -> float:
+        reservation, wait = await self._pace(campaign)
+        if wait > 0:
+            return wait
+        outcome = await self._send_slice(campaign, reservation)
+        if outcome == Sending.SENT:
+            return 0.0
+        if outcome == Sending.FAILED:
+            return FIRST_BACKOFF_SECONDS
+        if not planned:
+            return 0.0
+        return await self._finish(campaign)
+
+    async def _pace(self, campaign: Working) -> tuple[Reservation | None, float]:
+        """The slice that is reserved for this campaign, and how long until it may be sent."""
+        now = asyncio.get_running_loop().time()
+        if campaign.campaign_no not in self._reserved:
+            reservation = await throttle.reserve(
+                self.database,
+                campaign.campaign_no,
+                campaign.max_messages_per_second,
+                self.messages_per_second,
+            )
+            if reservation is None:
+                return None, 0.0
+            self._reserved[campaign.campaign_no] = (reservation, now + reservation.wait)
+        reservation, at = self._reserved[campaign.campaign_no]
+        if at > now:
+            return reservation, at - now
+        del self._reserved[campaign.campaign_no]
+        return reservation, 0.0
+
+    async def _send_slice(self, campaign: Working, reservation: Reservation | None) -> Sending:
+        async with self.database.transaction() as session:
+            picked = await batches.pick(session, campaign.campaign_no)
+        sent = 0
+        if picked is None:
+            outcome = Sending.NOTHING_OPEN
+        else:
+            batch_no, attempts, _ = picked
+            limit = None if reservation is None else reservation.messages
+            outcome, sent = await self._try(campaign, batch_no, attempts, limit)
+        if reservation is not None:
+            await throttle.give_back(self.database, reservation, reservation.messages - sent)
+        return outcome
+
+    async def _try(
+        self, campaign: Working, batch_no: int, attempts: int, limit: int | None
+    ) -> tuple[Sending, int]:
+        number = campaign.campaign_no
+        try:
+            async with self.database.transaction() as session:
+                if attempts > isolation.MAX_TRIES:
+                    await isolation.isolate(session, number, batch_no)
+                    return Sending.FAILED, 0
+                sent = await batches.send_slice(session, number, batch_no, limit, self._blueprints)
+        except (batches.BatchTaken, CampaignNotRunning):
+            await self._forgive(number, batch_no)
+            return Sending.GIVEN_BACK, 0
+        except SenderMissing:
+            await self._forgive(number, batch_no)
+            await self._pause_without_sender(campaign)
+            return Sending.GIVEN_BACK, 0
+        except Exception as error:
+            if is_infrastructure(error):
+                await self._forgive(number, batch_no)
+                raise
+            log.exception("batch failed", campaign=campaign.campaign_id, batch=batch_no, attempt=attempts)
+            return Sending.FAILED, 0
+        self.sent += sent.sent
+        await self.publisher.publish(number)
+        await self.database.checkpoint_if_large()
+        return Sending.SENT, sent.sent
+
+    async def _forgive(self, campaign_no: int, batch_no: int) -> None:
+        async with self.database.transaction() as session:
+            await batches.forgive(session, campaign_no, batch_no)
+
+    async def _pause_without_sender(self, campaign: Working) -> None:
+        async with self.database.transaction() as session:
+            await lifecycle.pause_by_server(
+                session,
+                campaign.campaign_no,
+                StatusReason.SENDER_MISSING,
+                "The sender was deleted or deactivated: restore it and resume.",
+            )
+        await self.publisher.publish(campaign.campaign_no)
+
+    async def _finish(self, campaign: Working) -> float:
+        async with self.database.transaction() as session:
+            completed = await lifecycle.complete(session, campaign.campaign_no)
+        if completed is None:
+            return OTHERS_AT_WORK_SECONDS
+        log.info(
+            "campaign completed",
+            campaign=campaign.campaign_id,
+            **{
+                name: (completed.final_stats or {})[name] for name in ("targets", "sent", "skipped", "failed")
+            },
+        )
+        await self.publisher.publish(campaign.campaign_no)
+        return 0.0

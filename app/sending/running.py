@@ -1,0 +1,33 @@
+"""The last statement of everything that the engine commits: does the campaign still run?"""
+
+from collections.abc import Collection
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from app.campaigns.models import Campaign
+from app.campaigns.states import Status, StatusReason
+from app.database import now
+
+
+class CampaignNotRunning(Exception):
+    """The campaign was paused, stopped, deleted, or its stopAt has come: nothing of this may commit."""
+
+
+async def ensure_running(session: AsyncSession, campaign_no: int, statuses: Collection[Status]) -> None:
+    """Raises `CampaignNotRunning` unless the status is one of these and stopAt lies ahead.
+
+    Shares the campaign's row until the commit: a pause or stop waits for it, and afterwards nothing more
+    commits. Called last, because held from the start it would keep a pause waiting for seconds.
+    """
+    found = await session.execute(
+        select(col(Campaign.status), col(Campaign.stop_at), col(Campaign.status_reason))
+        .where(col(Campaign.campaign_no) == campaign_no, col(Campaign.deleted_at).is_(None))
+        .with_for_update(read=True)
+    )
+    row = found.one_or_none()
+    if row is None or row.status not in statuses or row.status_reason == StatusReason.QUOTA_EXCEEDED:
+        raise CampaignNotRunning
+    if row.stop_at is not None and row.stop_at <= await now(session):
+        raise CampaignNotRunning

@@ -1,0 +1,233 @@
+"""How a batch is written on SQLite: rows go once into a table in memory, then set-based into each table.
+
+The transaction holds the writer lock from its start, so what it read stays true until it commits.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import aiosqlite
+import orjson
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.channels.distinct import DISTINCT_PREFIX
+from app.database import microseconds
+from app.ledger.models import RecipientStatus
+from app.sending.writing import (
+    ChannelState,
+    CreatedChannels,
+    Disagreement,
+    Entry,
+    Person,
+    Shared,
+    TakenChannel,
+    WantedChannel,
+)
+
+_CHANNEL = "cid, type, channel_id, name, team, custom, frozen, last_seq, members_key, last_message_at"
+_MEMBER = "cid, user_id, channel_role, custom, hidden, archived, muted, read_seq, last_read_at, created_at"
+_STAGED = (
+    "target_id TEXT, status INTEGER, reason INTEGER, detail TEXT, cid TEXT, created INTEGER, seq INTEGER,"
+    " message_id TEXT, text TEXT, attachments TEXT, custom TEXT, messages INTEGER, member_count INTEGER,"
+    " members_key TEXT"
+)
+_STAGE = f"CREATE TEMP TABLE IF NOT EXISTS staged (position INTEGER PRIMARY KEY, {_STAGED})"
+_INTO_STAGE = f"INSERT INTO staged VALUES (NULL{', ?' * 14})"
+
+
+class SqliteWriter:
+    """The `BatchWriter` of SQLite, bound to the connection of one transaction."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+        self._to_create: dict[str, Sequence[str]] = {}  # cid: receivers
+
+    @classmethod
+    async def of(cls, session: AsyncSession) -> "SqliteWriter":
+        """The writer of this session's transaction."""
+        raw = await (await session.connection()).get_raw_connection()
+        connection = raw.driver_connection
+        assert isinstance(connection, aiosqlite.Connection)
+        return cls(connection)
+
+    async def people(self, user_ids: Sequence[str]) -> dict[str, Person]:
+        """See `BatchWriter`."""
+        rows = await self._rows(
+            "SELECT id, name, role, language, created_at, custom,"
+            " deactivated_at IS NULL AND deleted_at IS NULL FROM users"
+            " WHERE id IN (SELECT value FROM json_each(?))",
+            [_json(user_ids)],
+        )
+        return {row[0]: Person(*row) for row in rows}
+
+    async def channels(self, cids: Sequence[str]) -> dict[str, ChannelState]:
+        """See `BatchWriter`."""
+        rows = await self._rows(
+            f"SELECT {_CHANNEL} FROM channels WHERE cid IN (SELECT value FROM json_each(?))", [_json(cids)]
+        )
+        return {row[0]: ChannelState(*row) for row in rows}
+
+    async def pair_channels(self, members_keys: Sequence[str]) -> dict[str, ChannelState]:
+        """See `BatchWriter`."""
+        rows = await self._rows(
+            f"SELECT {_CHANNEL} FROM channels WHERE members_key IN (SELECT value FROM json_each(?))"
+            " AND substr(channel_id, 1, ?) = ? ORDER BY last_message_at IS NOT NULL, last_message_at, cid",
+            [_json(members_keys), len(DISTINCT_PREFIX), DISTINCT_PREFIX],
+        )
+        return {row[8]: ChannelState(*row) for row in rows}
+
+    async def take_existing(self, wanted: Sequence[WantedChannel], shared: Shared) -> dict[str, TakenChannel]:
+        """See `BatchWriter`."""
+        rows = await self._rows(
+            "SELECT cid, frozen, last_seq FROM channels WHERE cid IN (SELECT value FROM json_each(?))",
+            [_json([channel.cid for channel in wanted])],
+        )
+        taken = {cid: TakenChannel(False, bool(frozen), last_seq + 1) for cid, frozen, last_seq in rows}
+        await self._connection.executemany(
+            "UPDATE channels SET last_seq = last_seq + ?, last_message_at = ? WHERE cid = ? AND NOT frozen",
+            [
+                (len(channel.receivers), microseconds(shared.now), channel.cid)
+                for channel in wanted
+                if channel.cid in taken
+            ],
+        )
+        return taken
+
+    async def take_or_create(
+        self, wanted: Sequence[WantedChannel], shared: Shared
+    ) -> dict[str, TakenChannel]:
+        """See `BatchWriter`. With the writer lock in hand it is enough that `write` creates them."""
+        taken = await self.take_existing(wanted, shared)
+        for channel in wanted:
+            if channel.cid not in taken:
+                taken[channel.cid] = TakenChannel(True, False, 1)
+                self._to_create[channel.cid] = channel.receivers
+        return taken
+
+    async def write(self, entries: Sequence[Entry], shared: Shared) -> None:
+        """See `BatchWriter`."""
+        await self._stage(entries, shared)
+        instant = microseconds(shared.now)
+        if shared.created is not None and self._to_create:
+            await self._create_channels(shared.created, instant)
+        messages = await self._count(
+            "INSERT INTO messages (id, cid, seq, sender_id, type, text, attachments, custom, poll_id,"
+            " campaign_no, created_at) SELECT message_id, cid, seq, ?, 'regular', text, attachments, custom,"
+            " ?, ?, ? FROM staged WHERE status = ? ORDER BY position",
+            [shared.sender_id, shared.poll_id, shared.campaign_no, instant, RecipientStatus.SENT],
+        )
+        ledger = await self._count(
+            "INSERT INTO recipients (campaign_no, target_id, status, reason, detail, batch_no, cid,"
+            " message_id, settled_at) SELECT ?, target_id, status, reason, detail, ?, cid, message_id, ?"
+            " FROM staged ORDER BY position",
+            [shared.campaign_no, shared.batch_no, instant],
+        )
+        sent = sum(entry.status == RecipientStatus.SENT for entry in entries)
+        if (messages, ledger) != (sent, len(entries)):
+            raise Disagreement(f"{len(entries)} entries, {sent} sent: {ledger} rows, {messages} messages")
+
+    async def _stage(self, entries: Iterable[Entry], shared: Shared) -> None:
+        await self._connection.execute(_STAGE)
+        await self._connection.execute("DELETE FROM staged")
+        rows = [self._row(entry, shared.created) for entry in entries]
+        await self._connection.executemany(_INTO_STAGE, rows)
+
+    def _row(self, entry: Entry, created: CreatedChannels | None) -> tuple[Any, ...]:
+        """The entry, and with the first of a channel to create what that is made of."""
+        member_count = members_key = messages = None
+        if entry.created and created is not None and entry.seq == 1 and entry.cid is not None:
+            receivers = self._to_create[entry.cid]
+            messages = len(receivers)
+            member_count, members_key = created.founding(receivers)
+        return (
+            entry.target_id,
+            entry.status,
+            entry.reason,
+            entry.detail,
+            entry.cid,
+            entry.created,
+            entry.seq,
+            entry.message_id,
+            entry.text,
+            entry.attachments,
+            entry.custom,
+            messages,
+            member_count,
+            members_key,
+        )
+
+    async def _create_channels(self, created: CreatedChannels, instant: int) -> None:
+        await self._connection.execute(
+            "INSERT INTO channels (cid, type, channel_id, team, custom, created_by_id, frozen, member_count,"
+            " members_key, last_seq, last_message_at, created_at, updated_at)"
+            " SELECT cid, ?, substr(cid, ?), ?, ?, ?, 0, member_count, members_key, messages, ?, ?, ?"
+            " FROM staged WHERE member_count IS NOT NULL ORDER BY cid",
+            [
+                created.type,
+                len(created.type) + 2,
+                created.team,
+                created.custom,
+                created.created_by_id,
+                instant,
+                instant,
+                instant,
+            ],
+        )
+        await self._connection.execute(
+            f"INSERT INTO members ({_MEMBER}) SELECT cid, target_id, 'channel_member', '{{}}', 0, 0, 0, 0,"
+            " NULL, ? FROM staged WHERE created ORDER BY cid",
+            [instant],
+        )
+        members = [
+            [member.user_id, member.channel_role, member.custom, member.hidden, member.archived]
+            for member in created.members
+        ]
+        await self._connection.execute(
+            f"INSERT INTO members ({_MEMBER}) SELECT s.cid, m.value ->> 0, m.value ->> 1, m.value -> 2,"
+            " m.value ->> 3, m.value ->> 4, 0, 0, NULL, ? FROM staged s, json_each(?) m"
+            " WHERE s.member_count IS NOT NULL ORDER BY s.cid ON CONFLICT (cid, user_id) DO UPDATE SET"
+            " channel_role = excluded.channel_role, custom = excluded.custom",
+            [instant, orjson.dumps(members).decode()],
+        )
+
+    async def add_receivers(self, shared: Shared) -> Mapping[str, int]:
+        """See `BatchWriter`."""
+        return await self._add("target_id", [], shared)
+
+    async def add_to_all(self, user_id: str, shared: Shared) -> Mapping[str, int]:
+        """See `BatchWriter`."""
+        return await self._add("?", [user_id], shared)
+
+    async def _add(self, who: str, bound: list[Any], shared: Shared) -> Mapping[str, int]:
+        rows = await self._rows(
+            f"INSERT INTO members ({_MEMBER}) SELECT cid, {who}, 'channel_member', '{{}}', 0, 0, 0, 0,"
+            " NULL, ? FROM staged WHERE status = ? AND NOT created ON CONFLICT DO NOTHING RETURNING cid",
+            [*bound, microseconds(shared.now), RecipientStatus.SENT],
+        )
+        return _tally(row[0] for row in rows)
+
+    async def show_to_receivers(self) -> None:
+        """See `BatchWriter`."""
+        await self._connection.execute(
+            "UPDATE members SET hidden = 0 WHERE hidden AND (cid, user_id) IN"
+            " (SELECT cid, target_id FROM staged WHERE status = ? AND NOT created)",
+            [RecipientStatus.SENT],
+        )
+
+    async def _rows(self, statement: str, bound: Sequence[Any]) -> list[Any]:
+        return list(await self._connection.execute_fetchall(statement, bound))
+
+    async def _count(self, statement: str, bound: Sequence[Any]) -> int:
+        async with self._connection.execute(statement, bound) as cursor:
+            return cursor.rowcount
+
+
+def _json(values: Sequence[str]) -> str:
+    return orjson.dumps(values).decode()
+
+
+def _tally(cids: Iterable[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for cid in cids:
+        counts[cid] = counts.get(cid, 0) + 1
+    return counts

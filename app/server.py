@@ -1,0 +1,60 @@
+"""The API's process: uvicorn with our application, on our terms."""
+
+import os
+import signal
+import socket
+import sys
+
+import uvicorn
+from starlette.applications import Starlette
+
+from app import instance, valkey
+from app.child import LISTEN_FD
+from app.exits import explained
+from app.main import create_app
+from app.settings import Settings, load
+
+SECONDS_FOR_OPEN_CONNECTIONS = 1
+
+
+def main() -> None:
+    """Serves the API as the settings say until SIGTERM or SIGINT; open connections, subscriptions too,
+    get a second to end."""
+    with explained():
+        settings = load()
+        redis_url = valkey.url_for(settings)
+        listening = _listening(settings)
+    # uvicorn raises the signal again once it has shut down; having been told to stop is a success.
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, lambda *_: sys.exit(0))
+    app = create_app(settings, redis_url)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=SECONDS_FOR_OPEN_CONNECTIONS,
+        ws_max_size=settings.max_body_bytes,
+    )
+    Server(app, config).run(sockets=[listening])
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which ends open subscriptions before it waits for connections to close."""
+
+    def __init__(self, app: Starlette, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stops within a moment, however many subscriptions are open."""
+        self._app.state.streams.stop()
+        await super().shutdown(sockets)
+
+
+def _listening(settings: Settings) -> socket.socket:
+    """The supervisor's socket, which outlives us so that clients wait while we are started again; or ours."""
+    if inherited := os.environ.get(LISTEN_FD):
+        return socket.socket(fileno=int(inherited))
+    return instance.listen(settings.host, settings.port)

@@ -1,0 +1,82 @@
+"""Changes of users."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import validation
+from app.database import now
+from app.errors import InvalidInput
+from app.users import queries
+from app.users.inputs import DEFAULT_ROLE, checked
+from app.users.models import User
+from app.validation import Problems
+
+MAX_UPSERTED = 1_000
+
+
+async def upsert_users(session: AsyncSession, inputs: Sequence[Mapping[str, Any]]) -> list[User]:
+    """Creates or changes 1 to 1,000 users, all or none, and gives them back in the order of `inputs`.
+
+    An input has `user_id` and any of the fields of `inputs.CHECKS`; what it omits stays as it is, None
+    clears. A deleted user comes back as a new one. Every problem is raised at once, under `users`.
+    """
+    problems, given = Problems(), list[dict[str, Any]]()
+    with problems.at("users"):
+        validation.between(inputs, most=MAX_UPSERTED)
+        given = _all_checked(inputs)
+    problems.check()
+    rows = await store(session, given)
+    return [User(**rows[fields["user_id"]]) for fields in given]
+
+
+def _all_checked(inputs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    problems, seen, given = Problems(), dict[str, int](), list[dict[str, Any]]()
+    for position, fields in enumerate(inputs):
+        with problems.at(position):
+            given.append(kept := checked(fields))
+            first = seen.setdefault(kept["user_id"], position)
+            if first != position:
+                raise InvalidInput(f"is in this call already, at position {first}", path=("user_id",))
+    problems.check()
+    return given
+
+
+async def store(session: AsyncSession, given: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Writes checked users with distinct ids and gives their whole rows by id.
+
+    Rows are locked, then inserted, each in the order of their ids, so that concurrent calls never wait for
+    each other in a circle. Ids that somebody else inserted meanwhile are changed like any existing ones.
+    """
+    at = await now(session)
+    by_id = {fields["user_id"]: fields for fields in sorted(given, key=lambda each: str(each["user_id"]))}
+    existing = await queries.locked(session, list(by_id))
+    changed = {user_id: _merged(row, by_id[user_id], at) for user_id, row in existing.items()}
+    created = {
+        user_id: _merged(_fresh(user_id, at), fields, at)
+        for user_id, fields in by_id.items()
+        if user_id not in existing
+    }
+    if changed:
+        await queries.overwrite(session, list(changed.values()))
+    if created and not await queries.insert_missing(session, list(created.values())):
+        created = await store(session, [by_id[user_id] for user_id in created])
+    return changed | created
+
+
+def _fresh(user_id: str, at: datetime) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(queries.CHANGED)
+    return row | {"id": user_id, "role": DEFAULT_ROLE, "teams": [], "custom": {}, "created_at": at}
+
+
+def _merged(row: dict[str, Any], fields: Mapping[str, Any], at: datetime) -> dict[str, Any]:
+    """The row with what is given; a tombstone begins anew."""
+    if row["deleted_at"] is not None:
+        row = _fresh(row["id"], at)
+    merged = {**row, **fields, "updated_at": at}
+    del merged["user_id"]
+    if (deactivated := merged.pop("deactivated", None)) is not None:
+        merged["deactivated_at"] = (row["deactivated_at"] or at) if deactivated else None
+    return merged

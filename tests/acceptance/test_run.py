@@ -1,0 +1,205 @@
+"""`carillon run`: one process to start and to stop, whatever happens in between."""
+
+import os
+import signal
+import socket
+import time
+
+import pytest
+
+from tests.acceptance.conftest import STOPPED_WITHIN, Carillon, Instances, until
+
+QUICK_START = 3.0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_one_signal_stops_everything(server: Carillon, number: signal.Signals) -> None:
+    server.start()
+    assert len(server.processes()) == 4  # the supervisor, the queue, the API, a worker
+
+    assert server.stop(number) == 0
+
+    assert server.processes() == {}
+
+
+def test_both_databases_serve(server_on_both: Carillon) -> None:
+    server_on_both.start()
+
+    assert server_on_both.stop() == 0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.25, 0.5, 0.75, 0.9])
+def test_it_stops_at_any_moment_of_its_start(server: Carillon, share: float) -> None:
+    server.launch()
+    # Not synchronisation: the moment of the signal is what is varied.
+    time.sleep(share * QUICK_START)
+
+    server.stop(signal.SIGTERM)
+
+    assert server.processes() == {}
+
+
+def test_a_second_signal_does_not_wait(server: Carillon) -> None:
+    server.start()
+    stuck = server.pid_of("app.child worker")
+    assert stuck is not None
+    os.kill(stuck, signal.SIGSTOP)
+    assert server.process is not None
+    server.process.send_signal(signal.SIGINT)
+    until(2, "stopping", lambda: "stopping" in server.log())
+    began = time.monotonic()
+
+    server.stop(signal.SIGINT)
+
+    assert time.monotonic() - began < 2
+    assert server.processes() == {}
+
+
+def test_children_that_do_not_listen_are_killed(server: Carillon) -> None:
+    server.start()
+    for pid, command in server.processes().items():
+        if "app.child" in command or "valkey" in command:
+            os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+
+    assert server.stop(signal.SIGINT) == 0
+
+    assert time.monotonic() - began < STOPPED_WITHIN
+    assert server.processes() == {}
+
+
+def test_nothing_survives_the_supervisor(server: Carillon) -> None:
+    server.start()
+
+    server.kill()  # waits until nothing is left
+
+    server.start()
+    assert server.stop() == 0
+
+
+def test_it_starts_again_after_everything_was_killed(server: Carillon) -> None:
+    server.start()
+    server.kill_everything()
+
+    server.start()
+
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("victim", ["worker", "api", "valkey"])
+def test_what_dies_is_started_again(server: Carillon, victim: str) -> None:
+    server.start()
+
+    dead = {"worker": server.kill_worker, "api": server.kill_api, "valkey": server.kill_valkey}[victim]()
+
+    words = "valkey-server" if victim == "valkey" else f"app.child {victim}"
+    until(10, "a successor", lambda: server.pid_of(words) not in (None, dead))
+    server.wait_until_ready()
+    assert server.stop() == 0
+
+
+def test_a_sender_that_is_stuck_is_replaced(server: Carillon) -> None:
+    server.start()
+    stuck = server.pid_of("app.child worker")
+    assert stuck is not None
+
+    os.kill(stuck, signal.SIGSTOP)
+
+    until(15, "a successor", lambda: server.pid_of("app.child worker") not in (None, stuck))
+    assert "does not answer" in server.log()
+
+
+def test_a_second_start_is_quick(server: Carillon) -> None:
+    server.start()
+    server.stop()
+    began = time.monotonic()
+
+    server.start()
+
+    assert time.monotonic() - began < QUICK_START
+
+
+def test_the_first_start_shows_an_admin_key_and_the_second_does_not(instances: Instances) -> None:
+    server = instances(environment={"CARILLON_ADMIN_KEY": ""})
+    server.start()
+    until(5, "the key", server.shown_key)
+    first = server.log()
+    server.stop()
+
+    server.start()
+    until(5, "the greeting", lambda: server.log().count("Carillon runs at") == 2)
+
+    assert server.log()[len(first) :].count("Admin key") == 0
+    assert "carillon keys create --role admin" in server.log()
+
+
+async def test_the_shown_key_opens_the_api(instances: Instances) -> None:
+    server = instances(environment={"CARILLON_ADMIN_KEY": ""})
+    server.start()
+    server.admin_key = until(5, "the key", server.shown_key)
+
+    assert await server.graphql("{ viewer { role } }") == {"viewer": {"role": "ADMIN"}}
+
+
+def test_two_instances_run_side_by_side(instances: Instances) -> None:
+    one, other = instances(), instances()
+    one.start()
+    other.start()
+
+    assert one.stop() == 0
+
+    assert other.is_ready()
+    assert other.stop() == 0
+
+
+def test_a_long_data_directory_works(instances: Instances) -> None:
+    server = instances()
+    server.data_dir = server.data_dir / ("long " + "n" * 120)
+    server.environment["CARILLON_DATA_DIR"] = str(server.data_dir)
+
+    server.start()
+
+    assert server.stop() == 0
+
+
+def test_a_busy_port_is_a_sentence(server: Carillon) -> None:
+    with socket.create_server(("127.0.0.1", server.port)):
+        refused = server.command("run", check=False)
+
+    assert refused.returncode == 3
+    assert f"Port {server.port} on 127.0.0.1 is in use" in refused.stderr
+    assert f"CARILLON_PORT={server.port + 1}" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert server.processes() == {}
+
+
+def test_a_data_directory_belongs_to_one_instance(instances: Instances) -> None:
+    server, second = instances(), instances()
+    server.start()
+    second.environment["CARILLON_DATA_DIR"] = str(server.data_dir)
+
+    refused = second.command("run", check=False)
+
+    assert refused.returncode == 4
+    assert f"in use by another Carillon (process {server.process.pid})" in refused.stderr
+    assert server.is_ready()
+
+
+def test_an_unusable_data_directory_is_a_sentence(server: Carillon) -> None:
+    server.data_dir.write_text("a file stands where the directory should be")
+
+    refused = server.command("run", check=False)
+
+    assert refused.returncode == 5
+    assert "Set CARILLON_DATA_DIR" in refused.stderr
+
+
+def test_an_unreachable_database_is_a_sentence(instances: Instances) -> None:
+    server = instances(database_url="postgresql://somebody:secret@127.0.0.1:1/nothing")
+
+    refused = server.command("run", check=False)
+
+    assert refused.returncode == 6
+    assert "Check that it runs and that CARILLON_DATABASE_URL is right" in refused.stderr
+    assert "secret" not in refused.stderr
+    assert server.processes() == {}

@@ -1,0 +1,170 @@
+"""Documents: what is refused before it costs anything, and that honest clients are not."""
+
+import time
+from typing import Any
+
+import pytest
+import strawberry
+from graphql import get_introspection_query
+from strawberry.schema.config import StrawberryConfig
+
+from app.graphql.connections import connection
+from app.graphql.context import Info
+from app.graphql.documents import Documents
+from app.graphql.execution import CarillonSchema
+from app.graphql.failures import Refused
+from app.graphql.fields import query
+from app.graphql.nodes import Node
+from app.graphql.scalars import JSON, SCALARS
+from app.settings import Settings
+
+
+@strawberry.type(description="A leaf.")
+class Leaf(Node):
+    text: str
+
+
+@strawberry.type(description="A tree.")
+class Tree(Node):
+    text: str
+
+    @connection(Leaf, max_size=1_000, description="Its leaves.")
+    async def leaves(self, info: Info) -> Any: ...
+
+
+@strawberry.type
+class Query:
+    @connection(Tree, max_size=100, description="All trees.")
+    async def trees(self, info: Info, filter: JSON | None = None, text: str = "", number: int = 0) -> Any: ...
+
+    @query(description="A few.", max_size=50)
+    async def few(self, info: Info) -> list[Tree]: ...
+
+
+SCHEMA = CarillonSchema(query=Query, config=StrawberryConfig(scalar_map=SCALARS))
+
+
+def refusal(document: str, **settings: Any) -> dict[str, Any]:
+    with pytest.raises(Refused) as raised:
+        Documents(SCHEMA, Settings(**settings)).admit(document)
+    extensions: dict[str, Any] = raised.value.errors[0].extensions or {}
+    return extensions
+
+
+def admit(document: str, **settings: Any) -> None:
+    Documents(SCHEMA, Settings(**settings)).admit(document)
+
+
+def cost(document: str) -> int:
+    """What the document is reckoned to cost, found by refusing it."""
+    details: dict[str, Any] = refusal(document, max_document_cost=100)["details"]
+    given: int = details["given"]
+    return given
+
+
+@pytest.mark.parametrize("descriptions", [True, False])
+def test_the_introspection_that_tools_send_is_admitted(descriptions: bool) -> None:
+    admit(
+        get_introspection_query(
+            descriptions=descriptions,
+            specified_by_url=True,
+            directive_is_repeatable=True,
+            schema_description=True,
+            input_value_deprecation=True,
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("document", "limit", "given"),
+    [
+        ("{ few { id } }" + " " * 100_000, 100_000, 100_014),
+        ("{ few { " + "id " * 4_000 + "} }", 4_000, 4_005),
+        ("{ few { " + "".join(f"a{n}: id " for n in range(31)) + "} }", 30, 31),
+        ("{ few { " + "id " * 500 + "} }", 500, 501),
+        ("{ few { id" + " @skip(if: false)" * 51 + "} }", 50, 51),
+        (" ".join(f"query q{n} {{ __typename }}" for n in range(21)), 20, 21),
+        ("query (" + " ".join(f"$v{n}: Int" for n in range(101)) + ") { __typename }", 100, 101),
+        ("{ " + "x { " * 16 + "id" + " }" * 17, 16, 17),
+    ],
+    ids=["characters", "tokens", "aliases", "fields", "directives", "operations", "variables", "depth"],
+)
+def test_limits_name_the_limit_and_what_was_given(document: str, limit: int, given: int) -> None:
+    extensions = refusal(document)
+    assert extensions["code"] == "LIMIT_EXCEEDED"
+    assert extensions["details"] == {"limit": limit, "given": given}
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ("{ trees(first: 100) { nodes { id text } } }", 1 + 100 * 2),
+        ("{ trees(first: 100) { edges { cursor node { id } } } }", 1 + 100 * 3),
+        ("query ($n: Int) { trees(first: $n) { nodes { id text } } }", 1 + 100 * 2),
+        ("{ trees { nodes { id text leaves(last: 2) { nodes { id } } } } }", 1 + 30 * (3 + 2)),
+        ("{ trees { nodes { leaves { nodes { id } } } } }", 1 + 30 * (1 + 30)),
+        ("{ few { id text text } }", 1 + 50 * 3),
+        (
+            "{ few { ...f } } fragment f on Tree { id ... on Node { id } leaves(first: 9) { totalCount } }",
+            201,
+        ),
+        ("{ trees(first: 99999) { nodes { id text } } }", 201),
+    ],
+)
+def test_cost_is_the_largest_possible_answer(document: str, expected: int) -> None:
+    assert cost(document) == expected
+
+
+def test_pages_within_pages_are_too_much() -> None:
+    document = "{ trees(first: 100) { nodes { leaves(first: 1000) { nodes { id text } } } } }"
+    details = refusal(document)["details"]
+    assert details == {"limit": 200_000, "given": 1 + 100 * (1 + 2_000)}
+    admit("{ trees(first: 100) { nodes { leaves(first: 900) { nodes { id text } } } } }")
+
+
+@pytest.mark.parametrize(
+    ("document", "code"),
+    [
+        ("{ ", "INVALID_INPUT"),
+        ("{ nothing }", "INVALID_INPUT"),
+        ("{ few }", "INVALID_INPUT"),
+        ("{ few { ...f } } fragment f on Tree { ...f id }", "INVALID_INPUT"),
+        ("{ few { ...nothing } }", "INVALID_INPUT"),
+        ("{ few { ... on Nothing { id } } }", "INVALID_INPUT"),
+        ('{ trees(text: "a\\u0000b") { totalCount } }', "INVALID_INPUT"),
+        ("{ trees(number: 9223372036854775808) { totalCount } }", "INVALID_INPUT"),
+        ("{ trees(number: " + "9" * 5_000 + ") { totalCount } }", "INVALID_INPUT"),
+        ("{ trees(filter: {a: 18446744073709551616}) { totalCount } }", "INVALID_INPUT"),
+        ('query ($x: String = "\\u0000") { trees(text: $x) { totalCount } }', "INVALID_INPUT"),
+        ("{ trees(filter: {a: " + "[" * 65 + "]" * 65 + "}) { totalCount } }", "LIMIT_EXCEEDED"),
+        ("{ trees(filter: {a: " + "[" * 1_900 + "]" * 1_900 + "}) { totalCount } }", "LIMIT_EXCEEDED"),
+        ("{a" * 1_900 + "}" * 1_900, "LIMIT_EXCEEDED"),
+        ("{ few { " + "... { " * 600 + "id" + "}" * 602, "LIMIT_EXCEEDED"),
+        ("query ($x: " + "[" * 1_500 + "Int" + "]" * 1_500 + ") { __typename }", "LIMIT_EXCEEDED"),
+        ("{ \ud800 }", "INVALID_INPUT"),
+        (
+            "{ few { ...f0 } } "
+            + " ".join(f"fragment f{n} on Tree {{ ...f{n + 1} ...f{n + 1} }}" for n in range(200))
+            + " fragment f200 on Tree { id }",
+            "LIMIT_EXCEEDED",
+        ),
+        (
+            "{ __schema { types { fields { type { fields { type { fields { type { name }}}}}}}}}",
+            "INVALID_INPUT",
+        ),
+    ],
+)
+def test_hostile_and_wrong_documents_are_refused_fast(document: str, code: str) -> None:
+    begun = time.process_time()
+    assert refusal(document)["code"] == code
+    assert time.process_time() - begun < 1
+
+
+def test_misspelt_fields_get_no_suggestions() -> None:
+    with pytest.raises(Refused, match=r"^Cannot query field 'fewer' on type 'Query'\.$"):
+        Documents(SCHEMA, Settings()).admit("{ fewer }")
+
+
+def test_a_known_document_is_neither_parsed_nor_validated_again() -> None:
+    documents = Documents(SCHEMA, Settings())
+    assert documents.admit("{ few { id } }") is documents.admit("{ few { id } }")

@@ -1,0 +1,103 @@
+"""Housekeeping: finds whatever is due in the rows, so that no wake-up has to arrive.
+
+Each step is a guarded change of its own, so any number of workers may do it at once, and a failing step
+keeps no other from its turn.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import structlog
+
+from app.campaigns import lifecycle, pruning, queries
+from app.database import Database, now
+from app.events import service as events
+from app.progress import Publisher
+from app.settings import Settings
+from workers.segments import count_due
+from workers.sending import SendingLoop
+
+log = structlog.get_logger(__name__)
+
+LONGEST_SLEEP_SECONDS = 2.0
+SECONDS_BETWEEN_PRUNINGS = 10.0
+
+
+class Housekeeping:
+    """The housekeeping of one worker."""
+
+    def __init__(
+        self, settings: Settings, database: Database, publisher: Publisher, sending: SendingLoop
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._publisher = publisher
+        self._sending = sending
+        self._prune_at = 0.0
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Rounds until `stopping` is set: one at the next due time, and one every two seconds at least."""
+        while not stopping.is_set():
+            await self._step(self._settle_due)
+            self._sending.wake()
+            await self._step(self._release_capacity)
+            await self._step(lambda: count_due(self._database))
+            if asyncio.get_running_loop().time() >= self._prune_at:
+                await self._step(self._prune)
+                self._prune_at = asyncio.get_running_loop().time() + SECONDS_BETWEEN_PRUNINGS
+            await _wait(stopping, await self._seconds_to_next())
+
+    async def _step(self, step: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await step()
+        except Exception:
+            log.exception("housekeeping step failed", step=getattr(step, "__name__", "count segments"))
+
+    async def _settle_due(self) -> None:
+        """Starts and stops campaigns whose time has come."""
+        async with self._database.read() as session:
+            due = await queries.due(session, await now(session))
+        for campaign_no in due:
+            async with self._database.transaction() as session:
+                campaign = await lifecycle.settle_due(session, campaign_no, self._settings.monthly_messages)
+            if campaign is not None:
+                log.info(
+                    "campaign came due",
+                    campaign=campaign.campaign_id,
+                    status=campaign.status,
+                    reason=campaign.status_reason,
+                )
+                await self._publisher.publish(campaign_no)
+
+    async def _release_capacity(self) -> None:
+        async with self._database.read() as session:
+            waiting = await lifecycle.unreleased(session)
+        for campaign_no in waiting:
+            async with self._database.transaction() as session:
+                await lifecycle.release_unsent(session, campaign_no)
+
+    async def _prune(self) -> None:
+        async with self._database.read() as session:
+            deleted = await queries.deleted(session)
+        for campaign_no in deleted:
+            await pruning.clear(self._database, campaign_no)
+        await events.prune(self._database, timedelta(days=self._settings.event_retention_days))
+
+    async def _seconds_to_next(self) -> float:
+        try:
+            async with self._database.read() as session:
+                at, due = await now(session), await queries.next_due(session)
+        except Exception as error:
+            log.warning("the next due time could not be looked up", error=str(error))
+            return LONGEST_SLEEP_SECONDS
+        if due is None:
+            return LONGEST_SLEEP_SECONDS
+        return min(LONGEST_SLEEP_SECONDS, max(0.01, (due - at).total_seconds()))
+
+
+async def _wait(stopping: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stopping.wait(), seconds)
+    except TimeoutError:
+        return

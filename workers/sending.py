@@ -1,0 +1,61 @@
+"""The sending loop of a worker, and the job that wakes it."""
+
+import asyncio
+import time
+from typing import Any
+
+import structlog
+
+from app.sending.engine import IDLE_SECONDS, Engine
+
+log = structlog.get_logger(__name__)
+
+STUCK_SECONDS = 30.0  # far more than the slowest turn; the supervisor then starts the worker anew
+
+
+class SendingLoop:
+    """Runs an engine's turns one after the other; sleeps while there is nothing to do."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._bell = asyncio.Event()
+        self._turn_began: float | None = None
+
+    def wake(self) -> None:
+        """There may be work: look now."""
+        self._bell.set()
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the turn in hand has lasted longer than any turn can."""
+        return self._turn_began is not None and time.monotonic() - self._turn_began > STUCK_SECONDS
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Turns until `stopping` is set; the batch in hand is finished first."""
+        while not stopping.is_set():
+            self._bell.clear()
+            await self._sleep(await self._turn())
+
+    async def _turn(self) -> float:
+        self._turn_began = time.monotonic()
+        try:
+            return await self.engine.turn()
+        except Exception as error:  # the database is away: every campaign waits, the worker stays
+            log.warning("no work could be looked up", error=str(error))
+            return IDLE_SECONDS
+        finally:
+            self._turn_began = None
+
+    async def _sleep(self, seconds: float) -> None:
+        if seconds <= 0:
+            return
+        try:
+            await asyncio.wait_for(self._bell.wait(), min(seconds, IDLE_SECONDS))
+        except TimeoutError:
+            return
+
+
+async def send(ctx: dict[str, Any]) -> None:
+    """Job: something started or resumed."""
+    loop: SendingLoop = ctx["sending"]
+    loop.wake()
