@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -25,6 +26,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.types import JSON, TypeDecorator
+
+from app.inline_sqlite import InlineConnection
 
 log = structlog.get_logger(__name__)
 
@@ -130,12 +133,19 @@ class Database:
     """The engines of one process.
 
     `durable` False lets a power cut take back the last commits (never half of one) on SQLite: right for a
-    sender, whose batch would be sent again. On PostgreSQL no transaction lasts longer than
+    sender, whose batch would be sent again; `inline` runs SQLite in the calling thread, right for a process
+    that does nothing else (see `inline_sqlite`). On PostgreSQL no transaction lasts longer than
     `transaction_seconds`, so that a process which is stopped, not dead, does not keep its locks.
     """
 
     def __init__(
-        self, url: str, *, durable: bool = True, pool_size: int = 8, transaction_seconds: int = 30
+        self,
+        url: str,
+        *,
+        durable: bool = True,
+        inline: bool = False,
+        pool_size: int = 8,
+        transaction_seconds: int = 30,
     ) -> None:
         self.url = make_url(url)
         self.dialect: DialectName = "sqlite" if self.url.drivername.startswith("sqlite") else "postgresql"
@@ -145,8 +155,9 @@ class Database:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path
             self._turnstile = Turnstile(path.with_name(path.name + "-turnstile"))
-            self._reader = _sqlite_engine(self.url, begin="BEGIN", durable=durable, pool_size=pool_size)
-            self._writer = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE", durable=durable, pool_size=2)
+            kind = {"durable": durable, "inline": inline}
+            self._reader = _sqlite_engine(self.url, begin="BEGIN", pool_size=pool_size, **kind)
+            self._writer = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE", pool_size=2, **kind)
         else:
             self._writer = _postgres_engine(self.url, pool_size, transaction_seconds)
             self._reader = self._writer.execution_options(
@@ -264,10 +275,13 @@ def dialect_of(session: AsyncSession) -> DialectName:
     return "sqlite" if session.get_bind().dialect.name == "sqlite" else "postgresql"
 
 
-def _sqlite_engine(url: URL, *, begin: str, durable: bool, pool_size: int) -> AsyncEngine:
+def _sqlite_engine(url: URL, *, begin: str, durable: bool, inline: bool, pool_size: int) -> AsyncEngine:
+    how: dict[str, Any] = {"connect_args": {"isolation_level": None}}
+    if inline:
+        how = {"async_creator": partial(InlineConnection.open, str(url.database))}
     engine = create_async_engine(
         url.set(drivername="sqlite+aiosqlite"),
-        connect_args={"isolation_level": None},
+        **how,
         pool_size=pool_size,
         max_overflow=0,
         json_serializer=_to_json,

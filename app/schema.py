@@ -23,9 +23,10 @@ def _joined(name: str, description: str) -> Any:
     return strawberry.type(type(name, tuple(parts), {}), description=description) if parts else None
 
 
-_APIS: list[Any] = [refetch, keys, usage]
-if all(find_spec(f"app.{domain}.api") for domain in DOMAINS):
-    _APIS += [import_module(f"app.{domain}.api") for domain in DOMAINS]
+_EXISTING = [domain for domain in DOMAINS if find_spec(f"app.{domain}.api")]
+if "campaigns" not in _EXISTING and "segments" in _EXISTING:
+    _EXISTING.remove("segments")
+_APIS: list[Any] = [refetch, keys, usage, *(import_module(f"app.{domain}.api") for domain in _EXISTING)]
 
 schema = CarillonSchema(
     query=_joined("Query", "Everything that can be read."),

@@ -6,8 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 
 class SettingsError(Exception):
@@ -15,6 +13,9 @@ class SettingsError(Exception):
 
 
 def _database_url(url: str) -> str:
+    from sqlalchemy.engine import make_url  # an eighth of a second that `carillon run` need not spend
+    from sqlalchemy.exc import ArgumentError
+
     try:
         driver = make_url(url).drivername.partition("+")[0]
     except ArgumentError as error:

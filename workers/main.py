@@ -52,7 +52,7 @@ async def _work(settings: Settings, redis_url: str) -> None:
     stopping = asyncio.Event()
     for stop in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(stop, stopping.set)
-    database = Database(settings.database, durable=False, pool_size=4, transaction_seconds=5)
+    database = Database(settings.database, durable=False, inline=True, pool_size=4, transaction_seconds=5)
     publisher = Publisher(redis_url)
     sending = SendingLoop(
         Engine(database, publisher, settings.messages_per_second, settings.monthly_messages)

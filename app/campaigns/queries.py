@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import Select, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -175,3 +176,21 @@ async def deleted(session: AsyncSession) -> list[int]:
         select(col(Campaign.campaign_no)).where(col(Campaign.deleted_at).is_not(None)).limit(100)
     )
     return list(rows.scalars())
+
+
+def naming(segment_no: int) -> Select[Any]:
+    """The campaigns that name the segment, whatever their status; unordered."""
+    return (
+        select(Campaign)
+        .join(CampaignSegment, col(CampaignSegment.campaign_no) == col(Campaign.campaign_no))
+        .where(col(CampaignSegment.segment_no) == segment_no, col(Campaign.deleted_at).is_(None))
+    )
+
+
+async def named_targets(
+    session: AsyncSession, keys: Sequence[tuple[int, str]]
+) -> dict[tuple[int, str], CampaignTarget]:
+    """Those of these (campaign_no, target id) that a campaign's userIds name."""
+    wanted = tuple_(col(CampaignTarget.campaign_no), col(CampaignTarget.target_id)).in_(keys)
+    found = await session.execute(select(CampaignTarget).where(wanted))
+    return {(target.campaign_no, target.target_id): target for target in found.scalars()}

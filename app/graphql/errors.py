@@ -101,9 +101,11 @@ def _unwrapped(kind: object) -> object:
 
 
 def extensions_of(failure: AppError | Invalid) -> dict[str, Any]:
-    """`extensions` of a top-level error: the code, and details where there are any."""
+    """`extensions` of a top-level error: the code, where in the arguments it is, and details."""
     first = failure.errors[0] if isinstance(failure, Invalid) else failure
     extensions: dict[str, Any] = {"code": first.code}
+    if first.path:
+        extensions["inputPath"] = list(first.path)
     if first.details:
         extensions["details"] = first.details
     return extensions

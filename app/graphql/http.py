@@ -23,6 +23,7 @@ from app.settings import Settings
 T = TypeVar("T")
 
 SECONDS_BETWEEN_HEARTBEATS = 12.0
+COMPLETE = b"event: complete\ndata:\n\n"
 EVENT_HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no", "vary": "accept"}
 
 
@@ -112,9 +113,6 @@ class HttpTransport:
         except AppError as failure:
             yield _event(refusal(refused(failure)))
             yield COMPLETE
-
-
-COMPLETE = b"event: complete\ndata:\n\n"
 
 
 def _event(body: dict[str, Any]) -> bytes:

@@ -1,10 +1,11 @@
 """Every statement about segments; first of all: who is in one."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, SQLColumnExpression, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Select, SQLColumnExpression, delete, exists, func, null, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -18,6 +19,7 @@ from app.segments.models import Segment, SegmentTarget
 from app.users.models import User
 
 COUNTED = (SegmentKind.FILTER, SegmentKind.ALL_USERS)
+TargetKey = tuple[int, str, str | None]  # segment_no, target id, and the sender where that decides
 AT_ONCE = 5_000  # ids of one statement; SQLite takes at most 32,766 bound values
 
 
@@ -83,6 +85,34 @@ async def contains(
     """Whether a segment of this definition has the target now."""
     target, statement = members(dialect_of(session), definition, sender_id)
     return bool((await session.execute(select(exists(statement.where(target == target_id))))).scalar_one())
+
+
+def targets_of(
+    dialect: DialectName, segment: Segment, sender_id: str | None
+) -> tuple[SQLColumnExpression[str], Select[Any]]:
+    """The column of target ids and the statement that selects these and since when each is listed; unordered.
+    Only a manual list knows since when."""
+    target, statement = members(dialect, definition(segment), sender_id)
+    listed = segment.kind == SegmentKind.MANUAL
+    return target, statement.add_columns(col(SegmentTarget.created_at) if listed else null())
+
+
+async def targets_by_keys(
+    session: AsyncSession, keys: Sequence[TargetKey]
+) -> Mapping[TargetKey, tuple[Segment, datetime | None]]:
+    """Those of the keys that are targets now, each with its segment and since when it is listed."""
+    groups: defaultdict[tuple[int, str | None], list[str]] = defaultdict(list)
+    for segment_no, target_id, sender_id in keys:
+        groups[segment_no, sender_id].append(target_id)
+    segments = await by_numbers(session, sorted({segment_no for segment_no, _ in groups}))
+    found: dict[TargetKey, tuple[Segment, datetime | None]] = {}
+    for (segment_no, sender_id), target_ids in groups.items():
+        segment = segments.get(segment_no)
+        if segment is not None and segment.deleted_at is None:
+            target, statement = targets_of(dialect_of(session), segment, sender_id)
+            for target_id, since in await session.execute(statement.where(target.in_(target_ids))):
+                found[segment_no, target_id, sender_id] = (segment, since)
+    return found
 
 
 async def count_range(

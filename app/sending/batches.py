@@ -59,7 +59,14 @@ async def send_slice(
     blueprint = blueprints.of(campaign)
     taken = target_ids[:limit]
     writer = await writer_of(session)
-    shared = Shared(campaign_no, batch_no, campaign.sender_id, blueprint.message.poll_id, await now(session))
+    shared = Shared(
+        campaign_no,
+        batch_no,
+        campaign.sender_id,
+        blueprint.message.poll_id,
+        await now(session),
+        blueprint.created_channels if blueprint.creates else None,
+    )
     entries = [Entry(target_id) for target_id in taken]
     await settle_without_writing(writer, blueprint, entries)
     created = await _take_channels(writer, entries, shared)

@@ -8,14 +8,10 @@ from functools import cached_property
 import orjson
 
 from app.campaigns.models import Campaign
-from app.channels.distinct import MEMBERS_WITH_KEY, cid_of, distinct_id, members_key
+from app.channels.distinct import DISTINCT_PREFIX, MEMBERS_WITH_KEY, cid_of, distinct_id, members_key
 from app.messages.rendering import (
     ChannelIdTemplate,
-    Fields,
     MessageTemplate,
-    Variables,
-    channel_fields,
-    user_fields,
 )
 from app.sending.writing import ChannelState, CreatedChannels, CreatedMember
 
@@ -112,9 +108,20 @@ class Blueprint:
         whatever senderMode or later membership."""
         return distinct_id(self._distinct_ids | {receiver_id})
 
-    def _founding(self, receivers: Sequence[str]) -> tuple[int, str | None]:
+    @cached_property
+    def _distinct_beginning(self) -> str | None:
+        """What the cid of a distinct channel begins with, where its id names exactly who founds it."""
+        if self.channel_id is not None or not self.adds_sender:
+            return None
+        return self.cid(DISTINCT_PREFIX)
+
+    def _founding(self, cid: str, receivers: Sequence[str]) -> tuple[int, str | None]:
         members = self._member_ids_of_created.union(receivers)
-        return len(members), members_key(members) if len(members) <= MEMBERS_WITH_KEY else None
+        if len(members) > MEMBERS_WITH_KEY:
+            return len(members), None
+        if self._distinct_beginning is not None:
+            return len(members), cid[len(self._distinct_beginning) :]
+        return len(members), members_key(members)
 
     def cid(self, channel_id: str) -> str:
         """The cid of a channel of the template's type."""

@@ -93,7 +93,7 @@ class PostgresWriter:
         created = shared.created
         assert created is not None
         messages = {channel.cid: len(channel.receivers) for channel in wanted}
-        founding = [created.founding(channel.receivers) for channel in wanted]
+        founding = [created.founding(channel.cid, channel.receivers) for channel in wanted]
         rows = await self._rows(
             "INSERT INTO channels AS c (cid, channel_id, member_count, members_key, last_seq, type, team,"
             " custom, created_by_id, frozen, last_message_at, created_at, updated_at)"

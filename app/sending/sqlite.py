@@ -6,7 +6,6 @@ The transaction holds the writer lock from its start, so what it read stays true
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import aiosqlite
 import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -36,19 +35,19 @@ _INTO_STAGE = f"INSERT INTO staged VALUES (NULL{', ?' * 14})"
 
 
 class SqliteWriter:
-    """The `BatchWriter` of SQLite, bound to the connection of one transaction."""
+    """The `BatchWriter` of SQLite, bound to the connection of one transaction (aiosqlite's or
+    an `InlineConnection`)."""
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
+    def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self._seen: dict[str, ChannelState] = {}
         self._to_create: dict[str, Sequence[str]] = {}  # cid: receivers
 
     @classmethod
     async def of(cls, session: AsyncSession) -> "SqliteWriter":
         """The writer of this session's transaction."""
         raw = await (await session.connection()).get_raw_connection()
-        connection = raw.driver_connection
-        assert isinstance(connection, aiosqlite.Connection)
-        return cls(connection)
+        return cls(raw.driver_connection)
 
     async def people(self, user_ids: Sequence[str]) -> dict[str, Person]:
         """See `BatchWriter`."""
@@ -65,7 +64,7 @@ class SqliteWriter:
         rows = await self._rows(
             f"SELECT {_CHANNEL} FROM channels WHERE cid IN (SELECT value FROM json_each(?))", [_json(cids)]
         )
-        return {row[0]: ChannelState(*row) for row in rows}
+        return self._see({row[0]: ChannelState(*row) for row in rows})
 
     async def pair_channels(self, members_keys: Sequence[str]) -> dict[str, ChannelState]:
         """See `BatchWriter`."""
@@ -74,15 +73,23 @@ class SqliteWriter:
             " AND substr(channel_id, 1, ?) = ? ORDER BY last_message_at IS NOT NULL, last_message_at, cid",
             [_json(members_keys), len(DISTINCT_PREFIX), DISTINCT_PREFIX],
         )
-        return {row[8]: ChannelState(*row) for row in rows}
+        pairs = {row[8]: ChannelState(*row) for row in rows}
+        self._see({state.cid: state for state in pairs.values()})
+        return pairs
+
+    def _see(self, states: dict[str, ChannelState]) -> dict[str, ChannelState]:
+        self._seen.update(states)
+        return states
 
     async def take_existing(self, wanted: Sequence[WantedChannel], shared: Shared) -> dict[str, TakenChannel]:
-        """See `BatchWriter`."""
-        rows = await self._rows(
-            "SELECT cid, frozen, last_seq FROM channels WHERE cid IN (SELECT value FROM json_each(?))",
-            [_json([channel.cid for channel in wanted])],
-        )
-        taken = {cid: TakenChannel(False, bool(frozen), last_seq + 1) for cid, frozen, last_seq in rows}
+        """See `BatchWriter`. What was read is locked already: by the writer lock."""
+        taken = {
+            channel.cid: TakenChannel(False, bool(state.frozen), state.last_seq + 1)
+            for channel in wanted
+            if (state := self._seen.get(channel.cid)) is not None
+        }
+        if not taken:
+            return taken
         await self._connection.executemany(
             "UPDATE channels SET last_seq = last_seq + ?, last_message_at = ? WHERE cid = ? AND NOT frozen",
             [
@@ -138,7 +145,7 @@ class SqliteWriter:
         if entry.created and created is not None and entry.seq == 1 and entry.cid is not None:
             receivers = self._to_create[entry.cid]
             messages = len(receivers)
-            member_count, members_key = created.founding(receivers)
+            member_count, members_key = created.founding(entry.cid, receivers)
         return (
             entry.target_id,
             entry.status,
@@ -215,11 +222,12 @@ class SqliteWriter:
         )
 
     async def _rows(self, statement: str, bound: Sequence[Any]) -> list[Any]:
-        return list(await self._connection.execute_fetchall(statement, bound))
+        cursor = await self._connection.execute(statement, bound)
+        return list(await cursor.fetchall())
 
     async def _count(self, statement: str, bound: Sequence[Any]) -> int:
-        async with self._connection.execute(statement, bound) as cursor:
-            return cursor.rowcount
+        rowcount: int = (await self._connection.execute(statement, bound)).rowcount
+        return rowcount
 
 
 def _json(values: Sequence[str]) -> str:

@@ -64,7 +64,7 @@ class CreatedChannels:
     custom: str  # JSON text
     created_by_id: str
     members: tuple["CreatedMember", ...]
-    founding: Callable[[Sequence[str]], tuple[int, str | None]]  # receivers -> member_count, members_key
+    founding: Callable[[str, Sequence[str]], tuple[int, str | None]]  # of cid: member_count, members_key
 
 
 @dataclass(slots=True, frozen=True)

@@ -126,7 +126,6 @@ async def test_without_a_key_bodies_are_small(client: Client) -> None:
 async def test_what_a_foreign_page_may_send_unasked_is_refused(
     client: Client, headers: dict[str, str]
 ) -> None:
-    # aiohttp would unpack nothing: it only sends what it is told to.
     status, _, body = await post(client, b'{"query": "{ __typename }"}', **headers)
     assert status == 415
     assert body["errors"][0]["extensions"]["code"] == "INVALID_INPUT"

@@ -1,0 +1,80 @@
+"""Settings: what stands in the environment, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from app.settings import SettingsError, load
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("CARILLON_"):
+            monkeypatch.delenv(name)
+
+
+def test_everything_has_a_default() -> None:
+    settings = load()
+
+    assert settings.address == "http://127.0.0.1:8000"
+    assert settings.database == f"sqlite:///{Path('carillon-data').resolve()}/carillon.db"
+    assert settings.redis_url is None
+    assert settings.cors_origins == ()
+
+
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARILLON_PORT", "8123")
+    monkeypatch.setenv("CARILLON_CORS_ORIGINS", "https://a.example/, http://localhost:3000")
+    monkeypatch.setenv("CARILLON_MESSAGES_PER_SECOND", "")
+
+    settings = load()
+
+    assert settings.port == 8123
+    assert settings.cors_origins == ("https://a.example", "http://localhost:3000")
+    assert settings.messages_per_second is None
+
+
+def test_what_is_given_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARILLON_PORT", "8123")
+
+    assert load(port=9000).port == 9000
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("::1", "http://[::1]:8000"),
+        ("a.example", "http://a.example:8000"),
+    ],
+)
+def test_the_address_is_what_people_type(host: str, address: str) -> None:
+    assert load(host=host).address == address
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load().port = 1
+
+
+def test_wrong_values_are_named_all_at_once() -> None:
+    with pytest.raises(SettingsError) as refused:
+        load(port=0, workers=100)
+
+    assert "CARILLON_PORT: " in str(refused.value)
+    assert "CARILLON_WORKERS: " in str(refused.value)
+    assert "given: 100" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("admin_key", "secret"), ("database_url", "mysql://u:secret@h/d"), ("redis_url", "secret")],
+)
+def test_secrets_are_not_repeated(name: str, value: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load(**{name: value})
+
+    assert "secret" not in str(refused.value)
