@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
 from app.auth import Authenticator
+from app.campaigns.watching import Watching
 from app.database import Database
 from app.graphql.context import Services
 from app.graphql.execution import Operations
@@ -45,12 +46,14 @@ streams). It wants a key: <code>Authorization: Bearer KEY</code>.</p>
 
 def create_app(settings: Settings, redis_url: str) -> Starlette:
     """The application. Nothing connects before it starts; stopping it closes everything, at once."""
+    database, listener = Database(settings.database), Listener(redis_url)
     services = Services(
-        database=Database(settings.database),
+        database=database,
         settings=settings,
         doorbell=Doorbell(redis_url),
         publisher=Publisher(redis_url),
-        listener=Listener(redis_url),
+        listener=listener,
+        watching=Watching(database, listener),
     )
     authenticator = Authenticator(services.database)
     streams = OpenStreams(authenticator, settings.max_connections_per_key)

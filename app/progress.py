@@ -6,7 +6,7 @@ The message is a campaign's number and nothing else: whoever hears it reads the 
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 
 import structlog
 from redis.asyncio import Redis
@@ -65,8 +65,12 @@ class Listener:
             await pubsub.subscribe(CHANNEL)
             async for message in pubsub.listen():
                 if message["type"] == "message":
-                    for event in self._waiting.get(int(message["data"]), ()):
-                        event.set()
+                    self.wake(int(message["data"]))
+
+    def wake(self, campaign_no: int) -> None:
+        """Whoever waits for changes of this campaign looks now."""
+        for event in self._waiting.get(campaign_no, ()):
+            event.set()
 
     def _wake_all(self) -> None:
         for events in self._waiting.values():
@@ -84,7 +88,7 @@ class Listener:
             if not self._waiting[campaign_no]:
                 del self._waiting[campaign_no]
 
-    async def changes(self, campaign_no: int, *, at_least_every: float) -> AsyncIterator[None]:
+    async def changes(self, campaign_no: int, *, at_least_every: float) -> AsyncGenerator[None, None]:
         """Yields at once, then whenever the campaign changed, and every `at_least_every` seconds whatever
         was heard. Changes during a slow reader's step fold into one."""
         with self._ear(campaign_no) as event:

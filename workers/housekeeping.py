@@ -14,6 +14,7 @@ from app.campaigns import lifecycle, pruning, queries
 from app.database import Database, now
 from app.events import service as events
 from app.progress import Publisher
+from app.segments import service as segments
 from app.settings import Settings
 from workers.segments import count_due
 from workers.sending import SendingLoop
@@ -82,6 +83,8 @@ class Housekeeping:
             deleted = await queries.deleted(session)
         for campaign_no in deleted:
             await pruning.clear(self._database, campaign_no)
+        while await segments.prune(self._database):
+            await self._database.checkpoint_if_large()
         await events.prune(self._database, timedelta(days=self._settings.event_retention_days))
 
     async def _seconds_to_next(self) -> float:

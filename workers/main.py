@@ -4,6 +4,7 @@ Only the ear needs the queue. While that is away, the others go on by what the r
 """
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -45,6 +46,10 @@ def main() -> None:
     with explained():
         settings = load()
         redis_url = valkey.url_for(settings)
+    # A batch makes 100,000 short-lived objects and no cycles: looking for cycles less often saves a tenth.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
     asyncio.run(_work(settings, redis_url))
 
 
@@ -115,9 +120,13 @@ async def _show_health(redis_url: str, name: str, sending: SendingLoop) -> None:
     async with Redis.from_url(redis_url, socket_timeout=1, socket_connect_timeout=1) as redis:
         while True:
             if heartbeat and not sending.stuck:
-                Path(heartbeat).touch()
+                _touch(heartbeat)
             await _tell(redis, name, sending)
             await asyncio.sleep(HEARTBEAT_SECONDS)
+
+
+def _touch(path: str) -> None:
+    Path(path).touch()
 
 
 async def _tell(redis: Redis, name: str, sending: SendingLoop) -> None:

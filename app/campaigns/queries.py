@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, exists, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -77,7 +77,7 @@ async def segments_of(session: AsyncSession, campaign_nos: Sequence[int]) -> dic
         .order_by(col(CampaignSegment.campaign_no), col(CampaignSegment.position))
     )
     found: dict[int, list[Segment]] = {number: [] for number in campaign_nos}
-    for number, segment in rows.tuples():
+    for number, segment in rows:
         found[number].append(segment)
     return found
 
@@ -89,7 +89,7 @@ async def target_counts(session: AsyncSession, campaign_nos: Sequence[int]) -> d
         .where(col(CampaignTarget.campaign_no).in_(campaign_nos))
         .group_by(col(CampaignTarget.campaign_no))
     )
-    return dict(rows.tuples())
+    return {row[0]: row[1] for row in rows}
 
 
 async def naming_segment(session: AsyncSession, segment_no: int) -> list[str]:
@@ -166,7 +166,7 @@ async def working(session: AsyncSession) -> list[Working]:
     )
     return [
         Working(number, campaign_id, Status(status), planned, limit)
-        for number, campaign_id, status, planned, limit in rows.tuples()
+        for number, campaign_id, status, planned, limit in rows
     ]
 
 
@@ -176,6 +176,47 @@ async def deleted(session: AsyncSession) -> list[int]:
         select(col(Campaign.campaign_no)).where(col(Campaign.deleted_at).is_not(None)).limit(100)
     )
     return list(rows.scalars())
+
+
+def living() -> Select[Any]:
+    """Campaigns that are not deleted; unordered."""
+    return select(Campaign).where(col(Campaign.deleted_at).is_(None))
+
+
+def names_segment(matches: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Whether a campaign names a segment, deleted or not, for which this condition on `Segment` holds."""
+    return exists(
+        select(CampaignSegment.campaign_no)
+        .join(Segment, col(Segment.segment_no) == col(CampaignSegment.segment_no))
+        .where(col(CampaignSegment.campaign_no) == col(Campaign.campaign_no), matches)
+        .correlate(Campaign)
+    )
+
+
+def targets(campaign_no: int) -> Select[Any]:
+    """The ids that a campaign names by userIds; unordered."""
+    return select(col(CampaignTarget.target_id)).where(col(CampaignTarget.campaign_no) == campaign_no)
+
+
+async def estimates(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[int, int | None]:
+    """How many targets each campaign has at most: its segments' sizes added up, None while one is not
+    counted, or the ids that it names."""
+    rows = await session.execute(
+        select(
+            col(CampaignSegment.campaign_no),
+            func.count(),
+            func.count(col(Segment.size)),
+            func.coalesce(func.sum(col(Segment.size)), 0),
+        )
+        .join(Segment, col(Segment.segment_no) == col(CampaignSegment.segment_no))
+        .where(col(CampaignSegment.campaign_no).in_(campaign_nos))
+        .group_by(col(CampaignSegment.campaign_no))
+    )
+    named = await target_counts(session, campaign_nos)
+    found: dict[int, int | None] = {number: named.get(number, 0) for number in campaign_nos}
+    for number, segments, counted, size in rows:
+        found[number] = int(size) if counted == segments else None
+    return found
 
 
 def naming(segment_no: int) -> Select[Any]:

@@ -11,6 +11,7 @@ from graphql import DocumentNode
 from strawberry.dataloader import DataLoader
 
 from app.auth import Viewer
+from app.campaigns.watching import Watching
 from app.database import Database
 from app.progress import Listener, Publisher
 from app.queue import Doorbell
@@ -26,6 +27,7 @@ class Services:
     doorbell: Doorbell
     publisher: Publisher
     listener: Listener
+    watching: Watching
 
 
 @dataclass
@@ -64,6 +66,11 @@ class Context:
     def listener(self) -> Listener:
         """Hears that a campaign changed."""
         return self.services.listener
+
+    @property
+    def watching(self) -> Watching:
+        """Shows what campaigns do, to all subscribers of this process."""
+        return self.services.watching
 
     def forget(self) -> None:
         """Drops what was loaded: between two results of a subscription everything may have changed."""

@@ -1,6 +1,6 @@
 """Reading the ledger: sums over batches, speed, and recipients wherever they stand."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -72,7 +72,7 @@ async def sums(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[int, 
             planned=planned,
             reasons=tuple(reasons.get(number, ())),
         )
-        for number, planned, *counts in counted.tuples()
+        for number, planned, *counts in counted
     }
 
 
@@ -100,7 +100,7 @@ async def _reasons(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[i
         .order_by(totals.c.campaign_no, totals.c.reason)
     )
     found: dict[int, list[ReasonSum]] = {}
-    for number, reason, count, samples in rows.tuples():
+    for number, reason, count, samples in rows:
         found.setdefault(number, []).append(ReasonSum(reason, int(count), tuple(samples)))
     return found
 
@@ -112,16 +112,21 @@ async def speeds(session: AsyncSession, campaign_nos: Sequence[int], at: datetim
         .where(col(Batch.campaign_no).in_(campaign_nos), col(Batch.settled_at) > at - SPEED_WINDOW)
         .group_by(col(Batch.campaign_no))
     )
-    return {number: int(sent) / SPEED_WINDOW.total_seconds() for number, sent in rows.tuples()}
+    return {number: int(sent) / SPEED_WINDOW.total_seconds() for number, sent in rows}
 
 
 @dataclass(frozen=True, slots=True)
 class RecipientFilter:
-    """Which recipients to list; what is None does not matter."""
+    """Which recipients to list; what is None does not matter.
+
+    `where` is a condition on `Recipient.target_id`; `holds` is the same in Python, for pending targets.
+    """
 
     statuses: frozenset[int] | None = None
     reasons: frozenset[int] | None = None
     target_ids: frozenset[str] | None = None
+    where: ColumnElement[bool] | None = None
+    holds: Callable[[str], bool] = lambda _: True
 
     def settled(self) -> bool:
         """Whether a settled recipient can match."""
@@ -143,7 +148,13 @@ class RecipientFilter:
             found += [col(Recipient.reason).in_(sorted(self.reasons)), col(Recipient.status) >= 2]
         if self.target_ids is not None:
             found.append(col(Recipient.target_id).in_(sorted(self.target_ids)))
+        if self.where is not None:
+            found.append(self.where)
         return found
+
+    def names(self, target_id: str) -> bool:
+        """Whether a target of this id can match."""
+        return (self.target_ids is None or target_id in self.target_ids) and self.holds(target_id)
 
 
 async def recipients(
@@ -213,7 +224,7 @@ async def _pending(
                 for target_id in (reversed(target_ids) if backward else target_ids)
                 if (after is None or target_id > after)
                 and (before is None or target_id < before)
-                and (wanted.target_ids is None or target_id in wanted.target_ids)
+                and wanted.names(target_id)
             ]
         if len(batches) < BATCHES_A_LOOK:
             break
@@ -243,7 +254,7 @@ async def _open_batches(
         )
         .order_by(ranges.c.first_target.desc() if backward else ranges.c.first_target)
     )
-    return list(rows.tuples())
+    return list(rows)
 
 
 async def count_recipients(session: AsyncSession, campaign_no: int, wanted: RecipientFilter) -> int:
@@ -260,18 +271,38 @@ async def count_recipients(session: AsyncSession, campaign_no: int, wanted: Reci
                 backward=False,
             )
         )
+    if wanted.where is not None:
+        return await _count_named(session, campaign_no, wanted)
     total = (await sums(session, [campaign_no])).get(campaign_no, Sums())
     statuses = set(RecipientStatus) if wanted.statuses is None else wanted.statuses
     if wanted.reasons is None:
         return sum(_by_status(total)[status] for status in statuses)
     if statuses >= {RecipientStatus.SKIPPED, RecipientStatus.FAILED}:
         return sum(reason.count for reason in total.reasons if reason.reason in wanted.reasons)
+    return await _count_settled(session, campaign_no, wanted)
+
+
+async def _count_settled(session: AsyncSession, campaign_no: int, wanted: RecipientFilter) -> int:
     counted = await session.execute(
         select(func.count())
         .select_from(Recipient)
         .where(col(Recipient.campaign_no) == campaign_no, *wanted.conditions())
     )
     return counted.scalar_one()
+
+
+async def _count_named(session: AsyncSession, campaign_no: int, wanted: RecipientFilter) -> int:
+    """Counts one by one: no sum knows the ids."""
+    count = await _count_settled(session, campaign_no, wanted) if wanted.settled() else 0
+    edge: str | None = None
+    more = wanted.pending()
+    while more:
+        batches = await _open_batches(session, campaign_no, edge, backward=False)
+        for _, _, last, target_ids in batches:
+            edge = last
+            count += sum(map(wanted.names, target_ids))
+        more = len(batches) == BATCHES_A_LOOK
+    return count
 
 
 def _by_status(total: Sums) -> Mapping[int, int]:

@@ -94,7 +94,7 @@ async def _arms(
             after=after,
             limit=limit,
         )
-        for segment_no, definition in definitions.tuples()
+        for segment_no, definition in definitions
     ]
     if arms:
         return arms

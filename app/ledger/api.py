@@ -1,0 +1,227 @@
+"""Recipients in GraphQL: what happened to each target of a campaign, and why."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import strawberry
+from sqlmodel import col
+
+from app.errors import InvalidInput
+from app.filters.words import begins_a_word
+from app.graphql.comparisons import StringFilter, condition, several
+from app.graphql.connections import Listing
+from app.graphql.context import Info
+from app.graphql.fields import field
+from app.graphql.loaders import Loader
+from app.graphql.nodes import Node, number_key
+from app.keyset import Bounds, Key
+from app.ledger import models, queries
+
+if TYPE_CHECKING:
+    from app.campaigns.api import Campaign
+    from app.channels.api import Channel
+    from app.messages.api import Message
+    from app.users.api import User
+
+RecipientKey = tuple[int, str]
+
+settled_or_pending = Loader(queries.recipients_by_key)
+
+
+@strawberry.enum(description="What happened to a target.")
+class RecipientStatus(Enum):
+    """`models.RecipientStatus`."""
+
+    PENDING = strawberry.enum_value("PENDING", description="Nothing yet; for ever so, if it was stopped.")
+    SENT = strawberry.enum_value("SENT", description="It got its message.")
+    SKIPPED = strawberry.enum_value("SKIPPED", description="It was left out, for the reason given.")
+    FAILED = strawberry.enum_value("FAILED", description="Its message could not be made.")
+
+
+@strawberry.enum(description="Why a target was skipped or failed.")
+class OutcomeReason(Enum):
+    """`models.OutcomeReason`."""
+
+    SENDER = strawberry.enum_value("SENDER", description="Skipped: it is the sender.")
+    UNKNOWN_USER = strawberry.enum_value("UNKNOWN_USER", description="Skipped: there is no such user.")
+    UNKNOWN_CHANNEL = strawberry.enum_value(
+        "UNKNOWN_CHANNEL", description="Skipped: there is no such channel."
+    )
+    USER_DEACTIVATED = strawberry.enum_value(
+        "USER_DEACTIVATED", description="Skipped: the user is deactivated, or deleted since."
+    )
+    CHANNEL_FROZEN = strawberry.enum_value("CHANNEL_FROZEN", description="Skipped: the channel is frozen.")
+    NO_CHANNEL = strawberry.enum_value(
+        "NO_CHANNEL", description="Skipped: there is no channel, and none is to be created."
+    )
+    NO_RECEIVER = strawberry.enum_value(
+        "NO_RECEIVER", description="Skipped: the message names a receiver, and the channel has none."
+    )
+    CHANNEL_ID_INVALID = strawberry.enum_value(
+        "CHANNEL_ID_INVALID", description="Failed: the channel id that the template gives is not allowed."
+    )
+    RENDER_ERROR = strawberry.enum_value(
+        "RENDER_ERROR", description="Failed: a template does not render; detail says where."
+    )
+    INTERNAL_ERROR = strawberry.enum_value(
+        "INTERNAL_ERROR", description="Failed: a fault of ours; detail has the incident's id."
+    )
+
+
+@strawberry.type(description="A target within one campaign: what happened to it and why.")
+class Recipient(Node):
+    """A row of the ledger, or a target that has none yet."""
+
+    target_id: str = strawberry.field(description="The userId that was planned, existing or not.")
+    status: RecipientStatus = strawberry.field(description="What happened.")
+    reason: OutcomeReason | None = strawberry.field(description="Why it was skipped or failed.")
+    detail: str | None = strawberry.field(description="The reason in a sentence, where there is more to say.")
+    message_id: str | None = strawberry.field(description="The message that it got.")
+    cid: str | None = strawberry.field(description="The channel that the message went to.")
+    sent_at: datetime | None = strawberry.field(description="When the message was sent.")
+    owner: strawberry.Private[Any]
+
+    @classmethod
+    def of(cls, owner: "Campaign", row: models.Recipient) -> "Recipient":
+        """The GraphQL object of a row of this campaign's."""
+        status = RecipientStatus[models.RecipientStatus(row.status).name]
+        return cls(
+            id=cls.global_id(f"{row.campaign_no} {row.target_id}"),
+            target_id=row.target_id,
+            status=status,
+            reason=None if row.reason is None else OutcomeReason[models.OutcomeReason(row.reason).name],
+            detail=row.detail,
+            message_id=row.message_id,
+            cid=row.cid,
+            sent_at=row.settled_at if status is RecipientStatus.SENT else None,
+            owner=owner,
+        )
+
+    @classmethod
+    async def by_keys(cls, info: Info, keys: Sequence[str]) -> Sequence["Recipient | None"]:
+        """Recipients by campaign number and target id, unless their campaign is deleted."""
+        from app.campaigns.api import Campaign
+
+        wanted = [_key(key) for key in keys]
+        owners = await Campaign.by_keys(info, [str(number) for number, _ in wanted])
+        rows = await settled_or_pending.load_many(info, wanted)
+        return [
+            cls.of(owner, row) if owner and row else None for owner, row in zip(owners, rows, strict=True)
+        ]
+
+    @field(description="The campaign.")
+    def campaign(self) -> Annotated["Campaign", strawberry.lazy("app.campaigns.api")]:
+        """The campaign whose recipient this is."""
+        campaign: Campaign = self.owner
+        return campaign
+
+    @field(description="The user; null if there is none, or if deleted since.")
+    async def user(self, info: Info) -> Annotated["User", strawberry.lazy("app.users.api")] | None:
+        """Loaded once for all recipients of a page."""
+        from app.users.api import User
+
+        return (await User.by_keys(info, [self.target_id]))[0]
+
+    @field(description="The channel that the message went to.")
+    async def channel(self, info: Info) -> Annotated["Channel", strawberry.lazy("app.channels.api")] | None:
+        """Loaded once for all recipients of a page."""
+        from app.channels.api import Channel
+
+        return (await Channel.by_keys(info, [self.cid]))[0] if self.cid else None
+
+    @field(description="The message that it got; null if there is none, or if deleted since.")
+    async def message(self, info: Info) -> Annotated["Message", strawberry.lazy("app.messages.api")] | None:
+        """Loaded once for all recipients of a page."""
+        from app.messages.api import Message
+
+        return (await Message.by_keys(info, [self.message_id]))[0] if self.message_id else None
+
+
+def _key(key: str) -> RecipientKey:
+    campaign_no, space, target_id = key.partition(" ")
+    if not space:
+        raise InvalidInput("This is not an id of this API: its key should be a campaign and a target.")
+    return number_key(campaign_no), target_id
+
+
+@strawberry.input(description="Chooses by a status.")
+class RecipientStatusFilter:
+    """Comparisons of a status."""
+
+    eq: RecipientStatus | None = strawberry.field(default=strawberry.UNSET, description="This status.")
+    in_: list[RecipientStatus] | None = strawberry.field(
+        name="in", default=strawberry.UNSET, description="One of these."
+    )
+
+
+@strawberry.input(description="Chooses by a reason.")
+class OutcomeReasonFilter:
+    """Comparisons of a reason."""
+
+    eq: OutcomeReason | None = strawberry.field(default=strawberry.UNSET, description="This reason.")
+    in_: list[OutcomeReason] | None = strawberry.field(
+        name="in", default=strawberry.UNSET, description="One of these."
+    )
+
+
+@strawberry.input(description="Chooses recipients: everything that is given holds.")
+class RecipientFilter:
+    """Comparisons of a recipient."""
+
+    status: RecipientStatusFilter | None = strawberry.field(
+        default=strawberry.UNSET, description="By what happened."
+    )
+    reason: OutcomeReasonFilter | None = strawberry.field(default=strawberry.UNSET, description="By why.")
+    target_id: StringFilter | None = strawberry.field(default=strawberry.UNSET, description="By target id.")
+
+
+def recipient_listing(
+    info: Info, campaign_no: int, given: RecipientFilter | None, owner: "Campaign"
+) -> Listing[Any]:
+    """The recipients of a campaign, by target id, settled and pending in one list."""
+    database, wanted = info.context.database, _wanted(info, given)
+
+    async def fetch(bounds: Bounds) -> Sequence[tuple[models.Recipient, Key]]:
+        async with database.read() as session:
+            rows = await queries.recipients(
+                session,
+                campaign_no,
+                wanted,
+                after=_edge(bounds.after),
+                before=_edge(bounds.before),
+                limit=bounds.limit,
+                backward=bounds.backward,
+            )
+        return [(row, (row.target_id,)) for row in rows]
+
+    async def count() -> int:
+        async with database.read() as session:
+            return await queries.count_recipients(session, campaign_no, wanted)
+
+    return Listing(fetch=fetch, kinds=(str,), node=lambda row: Recipient.of(owner, row), count=count)
+
+
+def _edge(key: Key | None) -> str | None:
+    return None if key is None else str(key[0])
+
+
+def _wanted(info: Info, given: RecipientFilter | None) -> queries.RecipientFilter:
+    """The filter as the ledger takes it. Ids that are named are looked up, others are looked for."""
+    if not given:
+        return queries.RecipientFilter()
+    statuses, reasons = _chosen(given.status, "status"), _chosen(given.reason, "reason")
+    by_id = given.target_id
+    if by_id is None:
+        raise _null("targetId")
+    named = _named(by_id) if by_id else None
+    holds = _holds(by_id) if by_id else lambda _: True
+    where = condition(given_ids(by_id), {"target_id": col(models.Recipient.target_id)}, info.context.database.dialect) if by_id else None
+    return queries.RecipientFilter(
+        statuses=None if statuses is None else frozenset(models.RecipientStatus[name] for name in statuses),
+        reasons=None if reasons is None else frozenset(models.OutcomeReason[name] for name in reasons),
+        target_ids=None if named is None else frozenset(filter(holds, named)),
+        where=where if named is None else None,
+        holds=holds,
+    )

@@ -1,0 +1,456 @@
+"""The engine, on both databases: who gets a message, in which channel, exactly once."""
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+from sqlmodel import col
+
+from app.campaigns import lifecycle, service
+from app.campaigns.models import Campaign
+from app.channels.distinct import distinct_id, members_key
+from app.channels.models import Channel, Member
+from app.database import Database
+from app.errors import QuotaExceeded
+from app.ledger.models import Batch, Plan, Recipient
+from app.sending import batches, planning
+from app.sending import outcomes as deciding
+from app.usage import service as usage
+from app.users.models import User
+from tests.integration.campaigning import (
+    TO_RECEIVER,
+    add_channel,
+    add_list,
+    add_users,
+    books,
+    channel,
+    create,
+    engine,
+    messages,
+    outcomes,
+    read,
+    start,
+    work,
+)
+
+
+async def a_campaign(database: Database, receivers: list[str], **given: Any) -> Campaign:
+    """Sender, receivers, and a started campaign to a list of them."""
+    await add_users(database, ["sender", *receivers])
+    segment_id = await add_list(database, 1, receivers)
+    await create(database, **{"segment_ids": [segment_id], **given})
+    return await start(database)
+
+
+async def test_every_target_gets_one_message_or_one_reason(database: Database) -> None:
+    await add_users(database, ["sender", "ann", "bob", "cid"])
+    await add_users(database, ["gone"], deactivated_at=datetime.now(UTC))
+    await add_users(database, ["erased"], deleted_at=datetime.now(UTC))
+    await add_channel(database, "messaging:cold-news", ["cid"], frozen=True)
+    await add_users(database, ["cold"])
+    first = await add_list(database, 1, ["ann", "sender", "gone", "nobody"])
+    second = await add_list(database, 2, ["ann", "bob", "erased", "cold"])
+    await create(database, segment_ids=[first, second])
+    await start(database)
+    campaign = await work(database)
+    assert campaign.status == "COMPLETED"
+    assert await outcomes(database, campaign) == {
+        "ann": "SENT",
+        "bob": "SENT",
+        "cold": "SKIPPED CHANNEL_FROZEN",
+        "erased": "SKIPPED USER_DEACTIVATED",
+        "gone": "SKIPPED USER_DEACTIVATED",
+        "nobody": "SKIPPED UNKNOWN_USER",
+        "sender": "SKIPPED SENDER",
+    }
+    assert [(m.cid, m.text) for m in await messages(database)] == [
+        ("messaging:ann-news", "Hello Ann"),
+        ("messaging:bob-news", "Hello Bob"),
+    ]
+    counted = await books(database, campaign)
+    assert (counted.targets, counted.sent, counted.skipped) == (7, 2, 5)
+
+
+async def test_a_message_is_what_its_receiver_reads(database: Database) -> None:
+    await add_users(database, ["sender"])
+    await add_users(database, ["ann"], custom={"plan": {"name": "pro"}, "age": 41})
+    await create(
+        database,
+        user_ids=["ann"],
+        message_template={
+            "text": "Hi {{ user.name }}, {plan}: {{ receiver.plan.name }} from {{ sender.name }}"
+            " in {{ channel.cid }}",
+            "attachments": [{"title": "For {{ receiver.name }}", "age": "{{ receiver.age }}"}],
+            "custom": {"kind": "{{ receiver.plan.name }}"},
+            "poll_id": "poll-1",
+        },
+    )
+    await start(database)
+    campaign = await work(database)
+    (message,) = await messages(database)
+    assert message.text == "Hi Ann, {plan}: pro from Sender in messaging:ann-news"
+    assert message.attachments == [{"title": "For Ann", "age": 41}]
+    assert message.custom == {"kind": "pro", "campaign_id": "news"}
+    assert (message.type, message.poll_id, message.campaign_no) == ("regular", "poll-1", campaign.campaign_no)
+
+
+async def test_created_channels_have_the_templates_members_team_and_custom(database: Database) -> None:
+    await a_campaign(
+        database,
+        ["ann"],
+        sender_visibility="ARCHIVED",
+        channel_template={
+            **TO_RECEIVER,
+            "team": "red",
+            "custom": {"topic": "news"},
+            "members_template": [{"user_id": "agent", "channel_role": "moderator", "custom": {"desk": 7}}],
+        },
+    )
+    await work(database)
+    found, members = await channel(database, "messaging:ann-news")
+    assert (found.team, found.custom, found.created_by_id, found.member_count) == (
+        "red",
+        {"topic": "news"},
+        "sender",
+        3,
+    )
+    assert found.members_key == members_key(["agent", "ann", "sender"])
+    assert {user_id: (m.channel_role, m.archived, m.custom) for user_id, m in members.items()} == {
+        "agent": ("moderator", False, {"desk": 7}),
+        "ann": ("channel_member", False, {}),
+        "sender": ("channel_member", True, {}),
+    }
+
+
+@pytest.mark.parametrize(
+    ("mode", "of_created", "of_existing"),
+    [
+        (None, {"ann", "sender"}, {"bob"}),
+        ("EXCLUDE", {"ann"}, {"bob"}),
+        ("INCLUDE", {"ann", "sender"}, {"bob", "sender"}),
+    ],
+)
+async def test_sender_mode(
+    database: Database, mode: str, of_created: set[str], of_existing: set[str]
+) -> None:
+    await add_channel(database, "messaging:bob-news", ["bob"])
+    await a_campaign(database, ["ann", "bob"], sender_mode=mode)
+    await work(database)
+    created, members = await channel(database, "messaging:ann-news")
+    assert set(members) == of_created and created.member_count == len(of_created)
+    existing, members = await channel(database, "messaging:bob-news")
+    assert set(members) == of_existing and existing.member_count == len(of_existing)
+    assert existing.members_key == members_key(of_existing)
+
+
+async def test_a_receiver_who_left_is_added_again_and_sees_the_channel_if_shown(database: Database) -> None:
+    await add_channel(database, "messaging:ann-news", ["agent"])
+    await add_channel(database, "messaging:bob-news", ["bob"])
+    async with database.transaction() as session:
+        await session.execute(update(Member).where(col(Member.user_id) == "bob").values(hidden=True))
+    await a_campaign(database, ["ann", "bob"], show_channels=True, create_channels=False)
+    campaign = await work(database)
+    found, members = await channel(database, "messaging:ann-news")
+    assert set(members) == {"agent", "ann"} and found.member_count == 2
+    _, members = await channel(database, "messaging:bob-news")
+    assert not members["bob"].hidden
+    assert (await books(database, campaign)).sent == 2
+
+
+async def test_receivers_whose_id_renders_alike_share_one_channel(database: Database) -> None:
+    await add_users(database, ["sender"])
+    await add_users(database, [f"u{n}" for n in range(4)], custom={"team": "red"})
+    await create(
+        database,
+        user_ids=[f"u{n}" for n in range(4)],
+        channel_template={"type": "messaging", "id": "{{ receiver.team }}"},
+    )
+    await start(database)
+    campaign = await work(database)
+    found, members = await channel(database, "messaging:red")
+    assert (found.last_seq, found.member_count, set(members)) == (4, 5, {"sender", "u0", "u1", "u2", "u3"})
+    assert [message.seq for message in await messages(database)] == [1, 2, 3, 4]
+    assert campaign.final_stats is not None and campaign.final_stats["channels_created"] == 1
+
+
+async def test_without_an_id_the_distinct_channel_is_found_again(database: Database) -> None:
+    await a_campaign(database, ["ann"], channel_template={"type": "messaging"})
+    await work(database)
+    await create(database, "again", user_ids=["ann"], channel_template={"type": "messaging"})
+    await start(database, "again")
+    await work(database, "again")
+    found, members = await channel(database, f"messaging:{distinct_id(['sender', 'ann'])}")
+    assert (found.last_seq, set(members)) == (2, {"ann", "sender"})
+
+
+async def test_without_a_template_the_latest_channel_of_the_two_is_used(database: Database) -> None:
+    pair = distinct_id(["sender", "ann"])
+    old, new = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
+    await add_channel(database, f"messaging:{pair}", ["sender", "ann"], last_message_at=old)
+    await add_channel(database, f"support:{pair}", ["sender", "ann"], last_message_at=new)
+    await add_channel(database, f"quiet:{pair}", ["sender", "ann"])
+    await a_campaign(database, ["ann", "bob"], channel_template=None, create_channels=False)
+    campaign = await work(database)
+    assert await outcomes(database, campaign) == {"ann": "SENT", "bob": "SKIPPED NO_CHANNEL"}
+    assert [message.cid for message in await messages(database)] == [f"support:{pair}"]
+
+
+async def test_a_campaign_that_reached_nobody_says_why(database: Database) -> None:
+    await a_campaign(database, ["ann", "bob"], create_channels=False)
+    campaign = await work(database)
+    assert campaign.status_message == "all 2 skipped: NO_CHANNEL; createChannels is false"
+
+
+async def test_failures_are_the_recipients_own(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    await add_users(database, ["sender", "ann", "bob", "eve", "long"])
+    await add_users(database, ["spaced"], custom={"room": "a b"})
+    await create(
+        database,
+        user_ids=["ann", "bob", "eve", "long", "spaced"],
+        message_template={
+            "text": "{{ 1 // (0 if receiver.id == 'bob' else 1) }}"
+            "{{ 'x' * (6000 if receiver.id == 'long' else 1) }}"
+        },
+        channel_template={"type": "messaging", "id": "{{ receiver.room|default(receiver.id) }}"},
+    )
+    decided = deciding._render
+
+    def breaks_for_eve(target: Any, *rest: Any) -> None:
+        if target.entry.target_id == "eve":
+            deciding._fail_alone(target.entry, rest[0])
+        else:
+            decided(target, *rest)
+
+    monkeypatch.setattr(deciding, "_render", breaks_for_eve)
+    await start(database)
+    campaign = await work(database)
+    assert await outcomes(database, campaign) == {
+        "ann": "SENT",
+        "bob": "FAILED RENDER_ERROR",
+        "eve": "FAILED INTERNAL_ERROR",
+        "long": "FAILED RENDER_ERROR",
+        "spaced": "FAILED CHANNEL_ID_INVALID",
+    }
+    async with database.read() as session:
+        assert set((await session.execute(select(col(Channel.cid)))).scalars()) == {"messaging:ann"}
+        details = dict((await session.execute(select(col(Recipient.target_id), col(Recipient.detail)))).all())
+    assert "division by zero" in details["bob"] and "5,000" in details["long"]
+    await books(database, campaign)
+
+
+async def test_a_large_audience_is_planned_while_it_is_sent(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "FIRST_CHUNK", 40)
+    monkeypatch.setattr(planning, "CHUNK", 100)
+    monkeypatch.setattr(planning, "BATCH", 30)
+    receivers = [f"u{n:04d}" for n in range(700)]
+    await add_users(database, ["sender", *receivers])
+    lists = [await add_list(database, n, receivers[n * 50 : n * 50 + 400]) for n in range(7)]
+    await create(database, segment_ids=lists)
+    await start(database)
+    worker = engine(database)
+    await worker.turn()
+    campaign = await read(database)
+    counted = await books(database, campaign)
+    assert counted.sent == 30 and counted.pending == 10 and not counted.planned
+    campaign = await work(database)
+    counted = await books(database, campaign)
+    assert (counted.targets, counted.sent) == (700, 700)
+
+
+async def test_workers_side_by_side_send_each_target_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "FIRST_CHUNK", 100)
+    monkeypatch.setattr(planning, "BATCH", 20)
+    campaign = await a_campaign(database, [f"u{n:04d}" for n in range(600)])
+
+    async def one_worker() -> int:
+        worker = engine(database)
+        while (await read(database)).status == "IN_PROGRESS":
+            await worker.turn()
+        return worker.sent
+
+    shares = await asyncio.gather(*(one_worker() for _ in range(3)))
+    counted = await books(database, campaign)
+    assert (counted.sent, sum(shares)) == (600, 600)
+
+
+async def test_nothing_commits_after_a_pause_and_a_resume_goes_on(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "BATCH", 10)
+    campaign = await a_campaign(database, [f"u{n:03d}" for n in range(50)])
+    worker = engine(database)
+    await worker.turn()
+    async with database.transaction() as session:
+        paused = await service.pause(session, "news")
+    assert paused.status == "PAUSED"
+    for _ in range(5):
+        await worker.turn()
+    assert (await books(database, campaign)).sent == 10
+    async with database.transaction() as session:
+        await service.resume(session, "news", capacity=None)
+    assert (await work(database)).status == "COMPLETED"
+    assert (await books(database, campaign)).sent == 50
+
+
+async def test_stop_keeps_what_is_unsettled_pending(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "BATCH", 10)
+    await a_campaign(database, [f"u{n:03d}" for n in range(50)])
+    worker = engine(database)
+    await worker.turn()
+    async with database.transaction() as session:
+        await service.stop(session, "news")
+    await worker.turn()
+    campaign = await read(database)
+    counted = await books(database, campaign)
+    assert (counted.sent, counted.pending) == (10, 40)
+    assert campaign.final_stats is not None and campaign.final_stats["pending"] == 40
+
+
+async def test_stop_at_ends_it_and_no_message_commits_after(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "BATCH", 10)
+    campaign = await a_campaign(database, [f"u{n:03d}" for n in range(50)])
+    worker = engine(database)
+    await worker.turn()
+    async with database.transaction() as session:
+        await session.execute(update(Campaign).values(stop_at=datetime.now(UTC) - timedelta(seconds=1)))
+    await worker.turn()
+    assert (await books(database, campaign)).sent == 10
+    async with database.transaction() as session:
+        ended = await lifecycle.settle_due(session, campaign.campaign_no, None)
+    assert ended is not None
+    assert (ended.status, ended.status_reason) == ("STOPPED", "STOP_AT_REACHED")
+
+
+async def test_a_missing_sender_pauses_the_campaign(database: Database) -> None:
+    await a_campaign(database, ["ann"])
+    async with database.transaction() as session:
+        await session.execute(
+            update(User).where(col(User.id) == "sender").values(deactivated_at=datetime.now(UTC))
+        )
+    campaign = await work(database)
+    assert (campaign.status, campaign.status_reason) == ("PAUSED", "SENDER_MISSING")
+    assert (await books(database, campaign)).pending == 1
+
+
+async def test_a_recipient_that_breaks_its_batch_is_found_and_fails_alone(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = batches.settle_without_writing
+
+    async def breaks(writer: Any, blueprint: Any, entries: Any) -> None:
+        if any(entry.target_id == "u0013" for entry in entries):
+            raise RuntimeError("this batch always breaks")
+        await whole(writer, blueprint, entries)
+
+    monkeypatch.setattr(batches, "settle_without_writing", breaks)
+    await a_campaign(database, [f"u{n:04d}" for n in range(40)])
+    campaign = await work(database)
+    counted = await books(database, campaign)
+    assert (counted.sent, counted.failed) == (39, 1)
+    assert (await outcomes(database, campaign))["u0013"] == "FAILED INTERNAL_ERROR"
+
+
+async def test_a_crash_counts_as_a_try_and_a_database_fault_does_not(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign = await a_campaign(database, ["ann"])
+    worker = engine(database)
+
+    async def tries() -> int:
+        async with database.read() as session:
+            return (await session.execute(select(col(Batch.attempts)))).scalar_one()
+
+    async def away(*_: Any) -> None:
+        raise ConnectionError("the database is away")
+
+    async def killed(*_: Any) -> None:
+        raise asyncio.CancelledError
+
+    await planning.plan_chunk(database, campaign.campaign_no, capacity=None)
+    for how, counted in ((away, 0), (killed, 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(batches, "send_slice", how)
+            with contextlib.suppress(asyncio.CancelledError):
+                await worker.turn()
+        worker._backoff.clear()
+        assert await tries() == counted
+    assert (await work(database)).status == "COMPLETED"
+
+
+async def test_the_pace_is_kept_whatever_is_skipped(database: Database) -> None:
+    receivers = [f"u{n:03d}" for n in range(60)]
+    await add_users(database, ["sender", *receivers])
+    await create(
+        database,
+        user_ids=[
+            name for pair in zip(receivers, [f"nobody-{n}" for n in range(60)], strict=True) for name in pair
+        ],
+        max_messages_per_second=50,
+    )
+    await start(database)
+    worker, began = engine(database), asyncio.get_running_loop().time()
+    waited = 0.0
+    while (campaign := await read(database)).status == "IN_PROGRESS":
+        wait = await worker.turn()
+        waited += wait
+        await asyncio.sleep(wait)
+    seconds = asyncio.get_running_loop().time() - began
+    counted = await books(database, campaign)
+    assert (counted.sent, counted.skipped) == (60, 60)
+    assert seconds >= 0.95 * (60 - 10) / 50  # the first slice of ten goes at once
+    assert waited > 0.5
+
+
+async def test_capacity_is_reserved_at_start_and_given_back_at_the_end(database: Database) -> None:
+    await add_users(database, ["sender", "ann", "bob"])
+    await create(database, user_ids=["ann", "bob", "nobody"])
+    with pytest.raises(QuotaExceeded, match="needs 3 messages, 2 of 2 are left"):
+        await start(database, capacity=2)
+    assert (await read(database)).status == "DRAFT"
+    await start(database, capacity=3)
+    campaign = await work(database, monthly_messages=3)
+    async with database.transaction() as session:
+        assert await lifecycle.unreleased(session) == [campaign.campaign_no]
+        await lifecycle.release_unsent(session, campaign.campaign_no)
+    async with database.read() as session:
+        assert await usage.used(session, datetime.now(UTC)) == 2
+        assert await lifecycle.unreleased(session) == []
+
+
+async def test_an_audience_that_outgrows_the_capacity_pauses_the_campaign(database: Database) -> None:
+    await add_users(database, ["sender", "ann", "bob", "cid"])
+    await create(database, user_ids=["ann", "bob", "cid"])
+    await start(database, capacity=3)
+    async with database.transaction() as session:
+        await session.execute(update(Plan).values(reserved=1))
+    campaign = await work(database, monthly_messages=3)
+    assert (campaign.status, campaign.status_reason) == ("PAUSED", "QUOTA_EXCEEDED")
+    assert (await books(database, campaign)).targets == 0
+
+
+async def test_an_empty_audience_completes(database: Database) -> None:
+    await add_users(database, ["sender"])
+    await create(database, segment_ids=[await add_list(database, 1, [])])
+    await start(database)
+    campaign = await work(database)
+    assert campaign.status == "COMPLETED" and (await books(database, campaign)).targets == 0
+
+
+async def test_two_starts_at_once_start_once(database: Database) -> None:
+    await add_users(database, ["sender", "ann"])
+    await create(database, user_ids=["ann"])
+    results = await asyncio.gather(*(start(database) for _ in range(5)), return_exceptions=True)
+    assert sum(isinstance(result, Campaign) for result in results) == 1
+    assert {getattr(result, "code", "started") for result in results} == {"started", "CONFLICT"}
+    assert (await books(database, await work(database))).sent == 1
