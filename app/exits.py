@@ -19,6 +19,7 @@ class ExitCode(IntEnum):
     SCHEMA_MISMATCH = 7
     NO_QUEUE = 8
     REFUSED = 9
+    UNBALANCED = 10
     INTERRUPTED = 130
 
 
@@ -33,6 +34,7 @@ EXPLANATIONS = {
     ExitCode.SCHEMA_MISMATCH: "the database's schema is older or newer than this program",
     ExitCode.NO_QUEUE: "there is no queue server, or it does not start",
     ExitCode.REFUSED: "the input was refused; nothing was stored",
+    ExitCode.UNBALANCED: "the books of a campaign do not balance",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C",
 }
 

@@ -186,7 +186,7 @@ def living() -> Select[Any]:
 def names_segment(matches: ColumnElement[bool]) -> ColumnElement[bool]:
     """Whether a campaign names a segment, deleted or not, for which this condition on `Segment` holds."""
     return exists(
-        select(CampaignSegment.campaign_no)
+        select(col(CampaignSegment.campaign_no))
         .join(Segment, col(Segment.segment_no) == col(CampaignSegment.segment_no))
         .where(col(CampaignSegment.campaign_no) == col(Campaign.campaign_no), matches)
         .correlate(Campaign)
@@ -206,7 +206,7 @@ async def estimates(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[
             col(CampaignSegment.campaign_no),
             func.count(),
             func.count(col(Segment.size)),
-            func.coalesce(func.sum(col(Segment.size)), 0),
+            func.sum(col(Segment.size)),
         )
         .join(Segment, col(Segment.segment_no) == col(CampaignSegment.segment_no))
         .where(col(CampaignSegment.campaign_no).in_(campaign_nos))
@@ -215,7 +215,7 @@ async def estimates(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[
     named = await target_counts(session, campaign_nos)
     found: dict[int, int | None] = {number: named.get(number, 0) for number in campaign_nos}
     for number, segments, counted, size in rows:
-        found[number] = int(size) if counted == segments else None
+        found[number] = int(size or 0) if counted == segments else None
     return found
 
 

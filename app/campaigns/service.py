@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, insert, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -30,7 +31,7 @@ async def create(session: AsyncSession, given: Mapping[str, Any]) -> Campaign:
     segment_ids, user_ids = fields.pop("segment_ids", None), fields.pop("user_ids", None)
     campaign_id = fields.pop("campaign_id", None) or new_uuid()
     if await queries.by_id(session, campaign_id) is not None:
-        raise AlreadyExists(f"A campaign {campaign_id} exists already.", path=["campaign_id"])
+        raise _taken(campaign_id)
     at = await now(session)
     campaign = Campaign(
         campaign_no=new_number(),
@@ -43,8 +44,15 @@ async def create(session: AsyncSession, given: Mapping[str, Any]) -> Campaign:
     await _check_sender(session, campaign)
     await _name_audience(session, campaign, segment_ids, user_ids)
     session.add(campaign)
-    await session.flush()
+    try:
+        await session.flush()
+    except IntegrityError as error:  # somebody else took the id just now
+        raise _taken(campaign_id) from error
     return campaign
+
+
+def _taken(campaign_id: str) -> AlreadyExists:
+    return AlreadyExists(f"A campaign {campaign_id} exists already.", path=["campaign_id"])
 
 
 async def update(session: AsyncSession, campaign_id: str, given: Mapping[str, Any]) -> Campaign:

@@ -42,7 +42,7 @@ class _Watch:
         news.set()
 
     async def after(self, look: int, seen: Snapshot | None) -> Snapshot | None:
-        """The newest state once it is another than `seen` and of this look or a later one; None if deleted."""
+        """The newest state of this look or a later one, once it is not `seen`; None if deleted."""
         while not self.gone:
             if self.failure is not None:
                 raise self.failure

@@ -1,8 +1,10 @@
 """Recipients in GraphQL: what happened to each target of a campaign, and why."""
 
+import operator
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
@@ -10,7 +12,7 @@ from sqlmodel import col
 
 from app.errors import InvalidInput
 from app.filters.words import begins_a_word
-from app.graphql.comparisons import StringFilter, condition, several
+from app.graphql.comparisons import StringFilter, condition, several, stored
 from app.graphql.connections import Listing
 from app.graphql.context import Info
 from app.graphql.fields import field
@@ -18,6 +20,7 @@ from app.graphql.loaders import Loader
 from app.graphql.nodes import Node, number_key
 from app.keyset import Bounds, Key
 from app.ledger import models, queries
+from app.segments.api import TargetFilter
 
 if TYPE_CHECKING:
     from app.campaigns.api import Campaign
@@ -211,17 +214,56 @@ def _wanted(info: Info, given: RecipientFilter | None) -> queries.RecipientFilte
     """The filter as the ledger takes it. Ids that are named are looked up, others are looked for."""
     if not given:
         return queries.RecipientFilter()
-    statuses, reasons = _chosen(given.status, "status"), _chosen(given.reason, "reason")
-    by_id = given.target_id
-    if by_id is None:
-        raise _null("targetId")
-    named = _named(by_id) if by_id else None
-    holds = _holds(by_id) if by_id else lambda _: True
-    where = condition(given_ids(by_id), {"target_id": col(models.Recipient.target_id)}, info.context.database.dialect) if by_id else None
+    statuses, reasons = _chosen("status", given.status), _chosen("reason", given.reason)
+    by_id = TargetFilter(target_id=given.target_id)
+    target_id = col(models.Recipient.target_id)
+    where = condition(by_id, {"target_id": target_id}, info.context.database.dialect)
+    named, holds = _named(given.target_id), partial(_holds, given.target_id)
     return queries.RecipientFilter(
         statuses=None if statuses is None else frozenset(models.RecipientStatus[name] for name in statuses),
         reasons=None if reasons is None else frozenset(models.OutcomeReason[name] for name in reasons),
         target_ids=None if named is None else frozenset(filter(holds, named)),
-        where=where if named is None else None,
+        where=where if given.target_id and named is None else None,
         holds=holds,
     )
+
+
+def _chosen(name: str, given: RecipientStatusFilter | OutcomeReasonFilter | None) -> set[str] | None:
+    """The names that a filter lets through; None if it does not matter."""
+    if given is strawberry.UNSET:
+        return None
+    if given is None or given.eq is None or given.in_ is None:
+        raise InvalidInput(f"{name} and what stands in it cannot be null; leave it out")
+    chosen = [{stored(given.eq)}] if given.eq is not strawberry.UNSET else []
+    chosen += [set(several(list(given.in_)))] if given.in_ is not strawberry.UNSET else []
+    return set.intersection(*chosen) if chosen else None
+
+
+def _named(given: StringFilter | None) -> list[str] | None:
+    """The ids that the filter names; None if it only describes them."""
+    if not given:
+        return None
+    if given.eq is not strawberry.UNSET:
+        return [str(given.eq)]
+    return list(given.in_) if given.in_ else None
+
+
+def _holds(given: StringFilter | None, target_id: str) -> bool:
+    """What `condition` asks of the column, asked of one id."""
+    return not given or all(
+        _COMPARISONS[name](target_id, value)
+        for name, value in vars(given).items()
+        if value is not strawberry.UNSET
+    )
+
+
+_COMPARISONS: dict[str, Callable[[str, Any], bool]] = {
+    "eq": operator.eq,
+    "in_": lambda target_id, ids: target_id in ids,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+    "autocomplete": lambda target_id, search: begins_a_word(search, target_id),
+    "exists": lambda _, wanted: wanted,
+}

@@ -14,6 +14,7 @@ from app.graphql.scalars import JSON
 from app.messages import models, queries
 
 if TYPE_CHECKING:
+    from app.campaigns.api import Campaign
     from app.channels.api import Channel
     from app.users.api import User
 
@@ -36,6 +37,7 @@ class Message(Node):
         description="The campaign that sent it, though that may be deleted by now."
     )
     created_at: datetime = strawberry.field(description="When it was sent.")
+    campaign_no: strawberry.Private[int | None]
 
     @classmethod
     def of(cls, row: models.Message) -> "Message":
@@ -52,6 +54,7 @@ class Message(Node):
             poll_id=row.poll_id,
             campaign_id=None if row.campaign_no is None else row.custom.get("campaign_id"),
             created_at=row.created_at,
+            campaign_no=row.campaign_no,
         )
 
     @classmethod
@@ -73,3 +76,14 @@ class Message(Node):
         from app.users.api import User
 
         return (await User.by_keys(info, [self.sender_id]))[0]
+
+    @field(description="The campaign that sent it; null if none did, or if deleted since.")
+    async def campaign(
+        self, info: Info
+    ) -> Annotated["Campaign", strawberry.lazy("app.campaigns.api")] | None:
+        """Loaded once for all messages of a page."""
+        from app.campaigns.api import Campaign
+
+        if self.campaign_no is None:
+            return None
+        return (await Campaign.by_keys(info, [str(self.campaign_no)]))[0]

@@ -12,9 +12,8 @@ from sqlmodel import col
 
 from app import keyset
 from app.campaigns import models, queries, stats
-from app.campaigns.api import stats as stats_api
+from app.campaigns.api.campaign_stats import CampaignStats, asked_for, shown
 from app.campaigns.api.enums import CampaignAction, CampaignStatus, SenderMode, SenderVisibility, StatusReason
-from app.campaigns.api.stats import CampaignStats, shown
 from app.campaigns.api.templates import ChannelTemplate, MessageTemplate
 from app.campaigns.definition import MAX_SEGMENTS
 from app.campaigns.states import Status, allowed_actions
@@ -63,7 +62,8 @@ class Campaign(Node):
     )
     message_template: MessageTemplate = strawberry.field(description="What is said.")
     channel_template: ChannelTemplate | None = strawberry.field(
-        description="Which channels are written to; null: the receiver's channel with the sender, of any type."
+        description="Which channels are written to; null: the receiver's channel with the sender, of any"
+        " type."
     )
     create_channels: bool = strawberry.field(description="Whether absent channels are created.")
     show_channels: bool = strawberry.field(
@@ -123,7 +123,7 @@ class Campaign(Node):
     async def by_keys(cls, info: Info, keys: Sequence[str]) -> Sequence["Campaign | None"]:
         """Campaigns by number, unless deleted; with their stats, where these were asked for."""
         numbers = [number_key(key) for key in keys]
-        if stats_api.asked_for(info):
+        if asked_for(info):
             found = await snapshots.load_many(info, numbers)
             return [cls.of_snapshot(snapshot) if snapshot else None for snapshot in found]
         rows = await campaigns.load_many(info, numbers)
@@ -198,7 +198,7 @@ class Campaign(Node):
 
 def campaign_listing(info: Info, statement: Select[Any], order: Sequence[By]) -> Listing[Any]:
     """A listing of campaigns; each page with its stats from the same snapshot, where these were asked for."""
-    if not stats_api.asked_for(info):
+    if not asked_for(info):
         return select_listing(info, statement, order, Campaign.of)
     database = info.context.database
 

@@ -21,7 +21,7 @@ from app.keyset import By
 from app.queue import Job
 from app.segments import models, queries, service
 from app.segments.api.segment import MAX_PAGE, Segment, SegmentSizeState, SegmentType, segments
-from app.segments.api.targets import Target
+from app.segments.api.targets import Target, TargetFilter
 from app.segments.kinds import SegmentKind, SizeState
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "SegmentSizeState",
     "SegmentType",
     "Target",
+    "TargetFilter",
     "segments",
 ]
 

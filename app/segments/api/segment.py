@@ -153,11 +153,11 @@ class Segment(Node):
     )
     async def campaigns(self, info: Info) -> Any:
         """The campaigns that name it."""
-        from app.campaigns.api import Campaign
+        from app.campaigns.api import campaign_listing
 
         columns = (col(CampaignRow.created_at), col(CampaignRow.campaign_no))
         order = [By(column, descending=True) for column in columns]
-        return select_listing(info, campaigns.naming(self.row.segment_no), order, Campaign.of)
+        return campaign_listing(info, campaigns.naming(self.row.segment_no), order)
 
 
 def _sender(segment: models.Segment, sender_id: str | None) -> str | None:

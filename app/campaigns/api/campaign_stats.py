@@ -41,8 +41,8 @@ class CampaignStats:
         description="False while the audience is still being resolved: targets still grows."
     )
     progress: float = strawberry.field(
-        description="0 to 1: of the larger of targets and audienceEstimate until planned (0 while there is no "
-        "estimate), then of targets. 1 exactly when planned and pending is 0."
+        description="0 to 1: of the larger of targets and audienceEstimate until planned (0 while there is "
+        "no estimate), then of targets. 1 exactly when planned and pending is 0."
     )
     targets: int = strawberry.field(description="Targets planned so far.")
     pending: int = strawberry.field(description="Targets without an outcome yet.")

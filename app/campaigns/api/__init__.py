@@ -1,0 +1,188 @@
+"""Campaigns in GraphQL: finding, changing and watching them."""
+
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
+from typing import Annotated, Any
+
+import strawberry
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.campaigns import models, queries, service, stats
+from app.campaigns.api.campaign import Campaign, campaign_listing
+from app.campaigns.api.campaign_stats import asked_for
+from app.campaigns.api.filtering import NEWEST_FIRST, CampaignFilter, CampaignSort, chosen, order
+from app.campaigns.api.inputs import (
+    CreateCampaignInput,
+    DeleteCampaignInput,
+    PauseCampaignInput,
+    ResumeCampaignInput,
+    StartCampaignInput,
+    StopCampaignInput,
+    UnscheduleCampaignInput,
+    UpdateCampaignInput,
+    given,
+)
+from app.campaigns.states import ENDED, Status
+from app.campaigns.stats import Snapshot
+from app.errors import NotFound
+from app.graphql.connections import connection
+from app.graphql.context import Info
+from app.graphql.deleting import DeletePayload
+from app.graphql.errors import MutationPayload
+from app.graphql.fields import mutation, query, subscription
+from app.queue import Job
+
+__all__ = ["Campaign", "Mutation", "Query", "Subscription", "campaign_listing"]
+
+MAX_PAGE = 100
+
+CampaignId = Annotated[str, strawberry.argument(description="The campaign's id.")]
+
+
+@strawberry.type
+class Query:
+    """Queries about campaigns."""
+
+    @query(description="The campaign with this id; null if there is none, or if deleted.")
+    async def campaign(self, info: Info, campaign_id: CampaignId) -> Campaign | None:
+        """One campaign."""
+        async with info.context.database.read() as session:
+            row = await queries.by_id(session, campaign_id)
+            return await _seen(info, session, row) if row else None
+
+    @connection(Campaign, max_size=MAX_PAGE, description="All campaigns, newest first.")
+    async def campaigns(
+        self,
+        info: Info,
+        filter: Annotated[
+            CampaignFilter | None, strawberry.argument(description="Only these.")
+        ] = strawberry.UNSET,
+        sort: Annotated[
+            list[CampaignSort] | None,
+            strawberry.argument(description="By what; the first level counts most."),
+        ] = strawberry.UNSET,
+    ) -> Any:
+        """Campaigns that match."""
+        statement = queries.living().where(chosen(filter, info.context.database.dialect))
+        return campaign_listing(info, statement, order(sort or NEWEST_FIRST))
+
+
+async def _seen(info: Info, session: AsyncSession, row: models.Campaign) -> Campaign:
+    """The campaign of a row that this session read; with its stats, where these were asked for."""
+    if not asked_for(info):
+        return Campaign.of(row)
+    found = await stats.of(session, [row])
+    return Campaign.of_snapshot(Snapshot(row, found[row.campaign_no]))
+
+
+@strawberry.type(description="The campaign as it is now, or why nothing was done.")
+class CampaignPayload(MutationPayload):
+    """A campaign, or errors."""
+
+    campaign: Campaign | None = strawberry.field(default=None, description="The campaign.")
+
+
+@strawberry.type
+class Mutation:
+    """Changes of campaigns."""
+
+    @mutation(description="Creates a draft.")
+    async def create_campaign(self, info: Info, input: CreateCampaignInput) -> CampaignPayload | None:
+        """Creates a draft."""
+        async with info.context.database.transaction() as session:
+            return await _changed(info, session, service.create(session, given(input)))
+
+    @mutation(description="Changes a campaign; while SCHEDULED, only so that it can still start.")
+    async def update_campaign(self, info: Info, input: UpdateCampaignInput) -> CampaignPayload | None:
+        """Changes what is given."""
+        changes = given(input)
+        campaign_id = changes.pop("campaign_id")
+        async with info.context.database.transaction() as session:
+            return await _changed(info, session, service.update(session, campaign_id, changes))
+
+    @mutation(description="Deletes a campaign that is not being sent; its messages stay.")
+    async def delete_campaign(self, info: Info, input: DeleteCampaignInput) -> DeletePayload | None:
+        """Deletes at once; the ledger is cleared in the background."""
+        async with info.context.database.transaction() as session:
+            row = await service.remove(session, input.campaign_id)
+            info.context.publisher.publish_after_commit(session, row.campaign_no)
+        return DeletePayload(deleted_ids=[Campaign.global_id(row.campaign_no)])
+
+    @mutation(description="Starts now, or at scheduledFor; stops by itself at stopAt.")
+    async def start_campaign(self, info: Info, input: StartCampaignInput) -> CampaignPayload | None:
+        """Starts or schedules."""
+        async with info.context.database.transaction() as session:
+            starting = service.start(
+                session,
+                input.campaign_id,
+                scheduled_for=input.scheduled_for or None,
+                stop_at=input.stop_at or None,
+                capacity=info.context.settings.monthly_messages,
+            )
+            return await _changed(info, session, starting)
+
+    @mutation(description="Takes a scheduled campaign back to DRAFT.")
+    async def unschedule_campaign(self, info: Info, input: UnscheduleCampaignInput) -> CampaignPayload | None:
+        """Back to DRAFT."""
+        async with info.context.database.transaction() as session:
+            return await _changed(info, session, service.unschedule(session, input.campaign_id))
+
+    @mutation(description="Ends a campaign; what is not settled stays PENDING.")
+    async def stop_campaign(self, info: Info, input: StopCampaignInput) -> CampaignPayload | None:
+        """The end."""
+        async with info.context.database.transaction() as session:
+            return await _changed(info, session, service.stop(session, input.campaign_id))
+
+    @mutation(description="Pauses a campaign: no message is sent after this answer.")
+    async def pause_campaign(self, info: Info, input: PauseCampaignInput) -> CampaignPayload | None:
+        """Pauses."""
+        async with info.context.database.transaction() as session:
+            return await _changed(info, session, service.pause(session, input.campaign_id))
+
+    @mutation(description="Goes on with a paused campaign.")
+    async def resume_campaign(self, info: Info, input: ResumeCampaignInput) -> CampaignPayload | None:
+        """Resumes."""
+        capacity = info.context.settings.monthly_messages
+        async with info.context.database.transaction() as session:
+            resuming = service.resume(session, input.campaign_id, capacity=capacity)
+            return await _changed(info, session, resuming)
+
+
+async def _changed(
+    info: Info, session: AsyncSession, changing: Awaitable[models.Campaign]
+) -> CampaignPayload:
+    """The payload of a change. Once it is committed, watchers are told, and workers if there is work."""
+    row = await changing
+    info.context.publisher.publish_after_commit(session, row.campaign_no)
+    if row.status == Status.IN_PROGRESS:
+        info.context.doorbell.ring_after_commit(session, Job.SEND)
+    return CampaignPayload(campaign=await _seen(info, session, row))
+
+
+@strawberry.type
+class Subscription:
+    """What campaigns do, as they do it."""
+
+    @subscription(
+        description="The campaign as it is now, then its newest state whenever status or stats change, at "
+        "most 10 times a second. Completes after STOPPED or COMPLETED was delivered; with follow only when "
+        "the campaign is deleted. Unknown id: NOT_FOUND."
+    )
+    async def campaign_updated(
+        self,
+        info: Info,
+        campaign_id: CampaignId,
+        follow: Annotated[
+            bool, strawberry.argument(description="Goes on after the end, until the campaign is deleted.")
+        ] = False,
+    ) -> AsyncGenerator[Campaign, None]:
+        """Follows one campaign. Nothing is held while it waits."""
+        async with info.context.database.read() as session:
+            row = await queries.by_id(session, campaign_id)
+        if row is None:
+            raise NotFound(f"There is no campaign {campaign_id}.")
+        async with aclosing(info.context.watching.states(row.campaign_no)) as states:
+            async for snapshot in states:
+                yield Campaign.of_snapshot(snapshot)
+                if snapshot.campaign.status in ENDED and not follow:
+                    return

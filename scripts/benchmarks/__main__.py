@@ -1,0 +1,98 @@
+"""The command `scripts/bench`."""
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from scripts.benchmarks import report
+from scripts.benchmarks.comparing import Differing
+from scripts.benchmarks.places import PLACES, PlaceName
+from scripts.benchmarks.send import Plan, measure
+from scripts.benchmarks.working import WorkerFailed
+
+app = typer.Typer(
+    help="Measures Carillon as real processes run it, each figure beside what the database could do at best.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+
+@app.callback()
+def main() -> None:
+    """Ends like an interrupt on SIGTERM too, so that every process and file made here is cleaned up."""
+    signal.signal(signal.SIGTERM, _terminated)
+
+
+def _terminated(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+@app.command()
+def send(
+    users: Annotated[
+        int, typer.Option(min=1, max=9_999_999, help="How many users the campaign goes to.")
+    ] = 60_000,
+    repeat: Annotated[int, typer.Option(min=1, max=99, help="How often all is measured; medians count.")] = 3,
+    databases: Annotated[str, typer.Option(help="Which databases, with commas between.")] = ",".join(PLACES),
+    workers: Annotated[int, typer.Option(min=1, max=64, help="How many worker processes send.")] = 1,
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False,
+            exists=True,
+            help="Where the databases are made for the time of the run: a directory on the disk in question. "
+            "Its path must be short (Unix sockets). By default the one for temporary files.",
+        ),
+    ] = None,
+) -> None:
+    """A campaign to many users, end to end, and the floor below which its time cannot go.
+
+    **The campaign**: real worker processes send "Hello {{ receiver.name }}" into a new channel for each
+    user, with sender and receiver as members. *Start to completed* is the time from the call that starts the
+    campaign until a reader in another process sees it COMPLETED; *first message* until one sees a message.
+    Both are looked at every 10 ms.
+
+    **The floor**: the same rows into the same tables of a copy of the same database (same schema, indexes,
+    users, settings and durability), by one INSERT ... SELECT per table and transaction, with the text as an
+    SQL expression, nothing looked up, rendered, planned or checked; at the fastest of 500, 1,000 and 5,000
+    recipients a transaction. Three values stand for others of the same length: the hash in a channel's
+    members_key, the number in a message's id, and the batch that a ledger row names.
+
+    After every measurement the rows of channels, members, messages, recipients and batches are counted, and
+    the characters in their texts; the run **fails** if the floor wrote anything but what the campaign did.
+
+    **Memory** is that of the largest worker: *peak* is what the kernel reports (VmHWM), which on SQLite has
+    pages of the database file that are only mapped; *its own* is memory that belongs to it (RssAnon, sampled
+    every 10 ms). **Processor time** is the sum over workers, and the figure that a busy machine disturbs
+    least. Compare nothing but ratios across machines or runs.
+    """
+    names = _names(databases)
+    errors = Console(stderr=True)
+    try:
+        with errors.status("") as status:
+            plan = Plan(users, repeat, workers, directory)
+            results = [measure(name, plan, status.update) for name in names]
+    except (Differing, WorkerFailed) as failure:
+        errors.print(f"[bold red]Failed:[/] {failure}", highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        sys.exit(130)
+    report.show(plan, results)
+
+
+def _names(databases: str) -> list[PlaceName]:
+    given = [name.strip() for name in databases.split(",")]
+    known = [name for name in PLACES if name in given]
+    if len(known) != len(given):
+        raise typer.BadParameter(f"choose from {', '.join(PLACES)}", param_hint="--databases")
+    return known
+
+
+if __name__ == "__main__":
+    app()
