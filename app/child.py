@@ -16,13 +16,13 @@ from typing import Any
 
 # Looked up by name: nothing in `app` imports `workers`.
 PROGRAMS = {
-    "prepare": "app.prepare",
     "api": "app.server",
     "worker": "workers.main",
     "demo": "app.demo.show",
 }
 GO = b"g"
 LISTEN_FD = "CARILLON_LISTEN_FD"  # the API's listening socket, opened by the supervisor
+PREPARED_FD = "CARILLON_PREPARED_FD"  # where whoever prepares the database says that it is done
 HEARTBEAT_FILE = "CARILLON_HEARTBEAT_FILE"  # the worker's event loop touches it every second
 NAME = "CARILLON_PROCESS"  # the name of this process in logs and health
 SECONDS_TO_END = 3.0
@@ -34,6 +34,8 @@ def main() -> None:
     _end_with_parent()
     role = sys.argv[1]
     program = load(role)
+    if prepared := os.environ.pop(PREPARED_FD, None):
+        _prepare(int(prepared))
     if os.read(sys.stdin.fileno(), 1) != GO:
         return
     threading.Thread(target=_watch_parent, name="parent", daemon=True).start()
@@ -53,6 +55,19 @@ def load(role: str) -> Any:
     gc.freeze()
     gc.enable()
     return program
+
+
+def _prepare(done: int) -> None:
+    """Prepares the database for all, in a process that has loaded what it takes anyway. Writes a line to
+    `done`: the secret of a new admin key, or nothing."""
+    from app.exits import explained
+    from app.prepare import prepare
+    from app.settings import load as load_settings
+
+    with explained():
+        secret = prepare(load_settings())
+    with os.fdopen(done, "w") as told:
+        told.write(f"{secret or ''}\n")
 
 
 def _end_with_parent() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from app import valkey
-from app.child import GO, HEARTBEAT_FILE, NAME
+from app.child import GO, HEARTBEAT_FILE, LISTEN_FD, NAME, PREPARED_FD
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +30,7 @@ class Child(ABC):
         self.name = name
         self.process: subprocess.Popen[bytes] | None = None
         self.deaths = 0
+        self.last_code: int | None = None
         self._pause = 0.0
         self._due = 0.0
         self._started = 0.0
@@ -60,6 +61,7 @@ class Child(ABC):
 
     def _bury(self, now: float, code: int) -> None:
         self.deaths += 1
+        self.last_code = code
         proven = now - self._started > SECONDS_TO_PROVE_ITSELF
         self._pause = FIRST_PAUSE if proven or not self._pause else min(2 * self._pause, LONGEST_PAUSE)
         self._due = now + self._pause
@@ -120,7 +122,6 @@ class Program(Child):
         process = subprocess.Popen(  # noqa: S603  # nothing in it comes from outside
             [sys.executable, "-P", "-m", "app.child", self._role],
             stdin=subprocess.PIPE,
-            stdout=self._stdout(),
             env={**os.environ, **self._environment},
             pass_fds=self._pass_fds,
             start_new_session=True,
@@ -129,9 +130,6 @@ class Program(Child):
         if self._may_begin:
             self._say_go()
         return process
-
-    def _stdout(self) -> int | None:
-        return None
 
     def _say_go(self) -> None:
         if self.process is not None and self.process.stdin is not None:
@@ -150,18 +148,46 @@ class Once(Program):
         """How it ended; None while it runs."""
         return None if self.process is None else self.process.poll()
 
-    def output(self) -> str:
-        """What it wrote to stdout, once it has ended."""
-        assert self.process is not None
-        assert self.process.stdout is not None
-        return self.process.stdout.read().decode()
 
+class Api(Program):
+    """The API, on a listening socket of ours. The first to start prepares the database for everybody."""
 
-class Captured(Once):
-    """One whose stdout is for us."""
+    def __init__(self, listening: int, environment: Mapping[str, str]) -> None:
+        super().__init__("api", "api", {LISTEN_FD: str(listening), **environment}, pass_fds=(listening,))
+        self._told: int | None = None
+        self._said = b""
 
-    def _stdout(self) -> int:
-        return subprocess.PIPE
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        if self._may_begin:
+            return super()._spawn()
+        self._stop_listening()
+        self._told, mouth = os.pipe()
+        os.set_blocking(self._told, False)
+        inherited, environment = self._pass_fds, self._environment
+        self._pass_fds = (*inherited, mouth)
+        self._environment = {**environment, PREPARED_FD: str(mouth)}
+        try:
+            return super()._spawn()
+        finally:
+            os.close(mouth)
+            self._pass_fds, self._environment = inherited, environment
+
+    def begin(self) -> None:
+        """Lets it serve."""
+        self._stop_listening()
+        super().begin()
+
+    def _stop_listening(self) -> None:
+        if self._told is not None:
+            os.close(self._told)
+        self._told, self._said = None, b""
+
+    def prepared(self) -> str | None:
+        """None until the database is prepared; then the secret of a new admin key, or an empty text."""
+        if self._told is not None:
+            with contextlib.suppress(BlockingIOError):
+                self._said += os.read(self._told, 1024)
+        return self._said.decode().rstrip("\n") if self._said.endswith(b"\n") else None
 
 
 class Worker(Program):

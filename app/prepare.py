@@ -1,13 +1,11 @@
 """Before anything serves: the database is migrated, and there is an admin key."""
 
 import asyncio
-import sys
 
 from app import migrations
 from app.database import Database
-from app.exits import explained
 from app.keys import service as keys
-from app.settings import Settings, load
+from app.settings import Settings
 
 
 def prepare(settings: Settings) -> str | None:
@@ -26,11 +24,3 @@ async def _ensure_admin_key(settings: Settings) -> str | None:
             return await keys.ensure_admin_key(session, settings.admin_key)
     finally:
         await database.close()
-
-
-def main() -> None:
-    """The process that `carillon run` starts first: a new admin key's secret goes to stdout."""
-    with explained():
-        secret = prepare(load())
-    if secret is not None:
-        sys.stdout.write(secret)

@@ -17,15 +17,14 @@ from contextlib import contextmanager
 import structlog
 
 from app import instance, valkey
-from app.child import LISTEN_FD
-from app.children import Captured, Child, Once, Program, Queue, Worker
-from app.exits import ExitCode, Stop
+from app.children import Api, Child, Once, Program, Queue, Worker
+from app.exits import EXPLANATIONS, ExitCode, Stop
 from app.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 # All of it within five seconds: first the programs, then the queue server.
-SECONDS_TO_END = 3.5
+SECONDS_TO_END = 3.0
 SECONDS_FOR_QUEUE_TO_END = 0.7
 SECONDS_UNTIL_WORRIED = 15.0
 DEATHS_BEFORE_GIVING_UP = 3
@@ -74,16 +73,14 @@ class Supervisor:
         self._listening = listening
         self._queue = None if settings.redis_url else Queue(valkey.directory_of(settings))
         environment = {REDIS_URL: settings.redis_url or valkey.url_of(valkey.directory_of(settings))}
-        self._prepare = Captured("prepare", "prepare", environment)
-        self._programs = list(self._served(environment))
+        self._api = Api(listening.fileno(), environment)
+        self._programs = [self._api, *self._workers(environment)]
         self._guests: list[Once] = []
         self._step: Callable[[], None] | None = self._begin_when_prepared
         self._greetings: list[str] = []
         self._worried = time.monotonic() + SECONDS_UNTIL_WORRIED
 
-    def _served(self, environment: dict[str, str]) -> Iterator[Program]:
-        listen = self._listening.fileno()
-        yield Program("api", "api", {LISTEN_FD: str(listen), **environment}, pass_fds=(listen,))
+    def _workers(self, environment: dict[str, str]) -> Iterator[Program]:
         heartbeats = self._settings.data_dir.resolve() / "workers"
         heartbeats.mkdir(mode=0o700, exist_ok=True)
         for number in range(1, self._settings.workers + 1):
@@ -108,9 +105,8 @@ class Supervisor:
     def _start(self) -> None:
         if self._queue:
             self._queue.start()
-        for program in (self._prepare, *self._programs):
+        for program in self._programs:
             program.start()
-        self._prepare.begin()
 
     def _look_after(self) -> None:
         now = time.monotonic()
@@ -127,18 +123,18 @@ class Supervisor:
 
     def _give_up_on_the_hopeless(self) -> None:
         for child in self._kept():
+            if child.last_code in EXPLANATIONS and child.last_code > ExitCode.FAULT:
+                sys.exit(child.last_code)  # it has said why, and trying again will not help
             if child.deaths >= DEATHS_BEFORE_GIVING_UP:
                 raise Stop(ExitCode.FAULT, f"The process {child.name} does not start; it says why above.")
 
     def _begin_when_prepared(self) -> None:
-        code = self._prepare.exit_code()
-        if code is None or (self._queue and not self._queue.serves()):
+        secret = self._api.prepared()
+        if secret is None or (self._queue and not self._queue.serves()):
             return
-        if code:
-            sys.exit(code if code > 0 else ExitCode.FAULT)  # it has said why
         for program in self._programs:
             program.begin()
-        self._greetings = _greetings(self._settings, self._prepare.output())
+        self._greetings = _greetings(self._settings, secret)
         self._step = self._greet_when_ready
 
     def _greet_when_ready(self) -> None:
@@ -170,7 +166,7 @@ class Supervisor:
 
     def _end(self) -> None:
         self._listening.close()
-        programs = [self._prepare, *self._programs, *self._guests]
+        programs = [*self._programs, *self._guests]
         self._end_all(programs, SECONDS_TO_END)
         if self._queue:  # last, so that nobody misses it
             self._end_all([self._queue], SECONDS_FOR_QUEUE_TO_END)

@@ -152,10 +152,10 @@ def find_program() -> Path:
 
 
 def ping(path: Path) -> bool:
-    """Whether a server behind this socket serves commands; half a second at most."""
+    """Whether a server behind this socket serves commands; a quarter of a second at most."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(0.5)
+            connection.settimeout(0.25)
             connection.connect(str(path))
             connection.sendall(b"PING\r\n")
             return connection.recv(16).startswith(b"+PONG")

@@ -7,11 +7,12 @@ keeps no other from its turn.
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
 from app.campaigns import lifecycle, pruning, queries
-from app.database import Database, now
+from app.database import Database, is_infrastructure, now
 from app.events import service as events
 from app.progress import Publisher
 from app.segments import service as segments
@@ -43,7 +44,7 @@ class Housekeeping:
             await self._step(self._settle_due)
             self._sending.wake()
             await self._step(self._release_capacity)
-            await self._step(lambda: count_due(self._database))
+            await self._step(self._count_segments)
             if asyncio.get_running_loop().time() >= self._prune_at:
                 await self._step(self._prune)
                 self._prune_at = asyncio.get_running_loop().time() + SECONDS_BETWEEN_PRUNINGS
@@ -52,31 +53,44 @@ class Housekeeping:
     async def _step(self, step: Callable[[], Awaitable[None]]) -> None:
         try:
             await step()
-        except Exception:
-            log.exception("housekeeping step failed", step=getattr(step, "__name__", "count segments"))
+        except Exception as error:
+            if is_infrastructure(error):
+                log.warning("housekeeping could not reach the database", error=str(error))
+            else:
+                log.exception("housekeeping step failed")
 
     async def _settle_due(self) -> None:
         """Starts and stops campaigns whose time has come."""
         async with self._database.read() as session:
             due = await queries.due(session, await now(session))
         for campaign_no in due:
-            async with self._database.transaction() as session:
-                campaign = await lifecycle.settle_due(session, campaign_no, self._settings.monthly_messages)
-            if campaign is not None:
-                log.info(
-                    "campaign came due",
-                    campaign=campaign.campaign_id,
-                    status=campaign.status,
-                    reason=campaign.status_reason,
-                )
-                await self._publisher.publish(campaign_no)
+            await self._step(partial(self._settle, campaign_no))
+
+    async def _settle(self, campaign_no: int) -> None:
+        async with self._database.transaction() as session:
+            campaign = await lifecycle.settle_due(session, campaign_no, self._settings.monthly_messages)
+        if campaign is None:
+            return
+        log.info(
+            "campaign came due",
+            campaign=campaign.campaign_id,
+            status=campaign.status,
+            reason=campaign.status_reason,
+        )
+        await self._publisher.publish(campaign_no)
 
     async def _release_capacity(self) -> None:
         async with self._database.read() as session:
             waiting = await lifecycle.unreleased(session)
         for campaign_no in waiting:
-            async with self._database.transaction() as session:
-                await lifecycle.release_unsent(session, campaign_no)
+            await self._step(partial(self._release, campaign_no))
+
+    async def _release(self, campaign_no: int) -> None:
+        async with self._database.transaction() as session:
+            await lifecycle.release_unsent(session, campaign_no)
+
+    async def _count_segments(self) -> None:
+        await count_due(self._database)
 
     async def _prune(self) -> None:
         async with self._database.read() as session:

@@ -16,14 +16,15 @@ from app.campaigns import queries
 from app.campaigns.models import Campaign, CampaignSegment
 from app.campaigns.states import ACTIVE, ENDED, RUNNING, Status, StatusReason
 from app.database import changed, dialect_of, now
-from app.errors import AppError, InvalidInput, QuotaExceeded
+from app.errors import AppError, Invalid, InvalidInput, QuotaExceeded
 from app.events import service as events
 from app.ledger import queries as ledger
-from app.ledger.models import Batch, OutcomeReason, Plan
+from app.ledger.models import OutcomeReason, Plan
 from app.segments.models import Segment
 from app.segments.queries import members_select
 from app.usage import service as usage
 from app.users.models import User
+from app.validation import Problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +51,20 @@ async def check_startable(session: AsyncSession, campaign: Campaign) -> None:
         .order_by(col(Segment.segment_no))
         .with_for_update(read=True, key_share=True, of=Segment)
     )
-    segments = list(named.scalars())
+    segments, problems = list(named.scalars()), Problems()
     for segment in segments:
         if segment.deleted_at is not None:
-            raise InvalidInput(
-                f"Segment {segment.segment_id} was deleted; name another one.", path=["segment_ids"]
-            )
+            sentence = f"Segment {segment.segment_id} was deleted; name another one."
+            problems.add(InvalidInput(sentence, path=["segment_ids"]))
     if not segments and not (await queries.target_counts(session, [campaign.campaign_no])):
-        raise InvalidInput(
-            "The campaign has no audience: give it segmentIds or userIds.", path=["segment_ids"]
-        )
+        sentence = "The campaign has no audience: give it segmentIds or userIds."
+        problems.add(InvalidInput(sentence, path=["segment_ids"]))
     if campaign.create_channels and campaign.channel_template is None:
-        raise InvalidInput(
-            "createChannels needs a channelTemplate that says which channels to create.",
-            path=["channel_template"],
-        )
-    await check_sender(session, campaign)
+        sentence = "createChannels needs a channelTemplate that says which channels to create."
+        problems.add(InvalidInput(sentence, path=["channel_template"]))
+    with problems.at():
+        await check_sender(session, campaign)
+    problems.check()
 
 
 async def check_sender(session: AsyncSession, campaign: Campaign) -> None:
@@ -228,12 +227,7 @@ async def complete(session: AsyncSession, campaign_no: int) -> Campaign | None:
     planned = await session.execute(select(col(Plan.planned)).where(col(Plan.campaign_no) == campaign_no))
     if not planned.scalar_one_or_none():
         return None
-    open_batch = await session.execute(
-        select(col(Batch.batch_no))
-        .where(col(Batch.campaign_no) == campaign_no, col(Batch.pending) > 0)
-        .limit(1)
-    )
-    if open_batch.first() is not None:
+    if await ledger.has_open(session, campaign_no):
         return None
     await end(session, campaign, Status.COMPLETED)
     return campaign
@@ -281,14 +275,14 @@ async def settle_due(session: AsyncSession, campaign_no: int, capacity: int | No
         if refusal is not None:
             raise refusal
         await check_startable(session, campaign)
-    except AppError as error:
+    except (AppError, Invalid) as error:
         await usage.release(session, reserved.period, reserved.messages)
         await end(
             session,
             campaign,
             Status.STOPPED,
             reason=StatusReason.NOT_STARTABLE,
-            message=error.message,
+            message=str(error),
         )
     else:
         await begin(session, campaign, reserved)

@@ -4,7 +4,8 @@ Every change of status locks the campaign's row first and then asks the transiti
 does by itself is in `lifecycle.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -17,11 +18,12 @@ from app.campaigns import definition, lifecycle, queries
 from app.campaigns.models import Campaign, CampaignSegment, CampaignTarget
 from app.campaigns.states import ENDED, Action, Status, move
 from app.database import now
-from app.errors import AlreadyExists, AppError, InvalidInput, NotFound
+from app.errors import AlreadyExists, AppError, Invalid, InvalidInput, NotFound
 from app.ids import new_number, new_uuid
 from app.segments.kinds import SegmentType
 from app.segments.models import Segment
 from app.users.models import User
+from app.validation import Problems
 
 
 async def create(session: AsyncSession, given: Mapping[str, Any]) -> Campaign:
@@ -41,8 +43,12 @@ async def create(session: AsyncSession, given: Mapping[str, Any]) -> Campaign:
         updated_at=at,
         **fields,
     )
-    await _check_sender(session, campaign)
-    await _name_audience(session, campaign, segment_ids, user_ids)
+    problems = Problems()
+    with problems.at():
+        await _check_sender(session, campaign)
+    with problems.at():
+        await _name_audience(session, campaign, segment_ids, user_ids)
+    problems.check()
     session.add(campaign)
     try:
         await session.flush()
@@ -67,9 +73,13 @@ async def update(session: AsyncSession, campaign_id: str, given: Mapping[str, An
     for name, value in fields.items():
         setattr(campaign, name, value)
     campaign.updated_at = at
+    problems = Problems()
     if "sender_id" in fields:
-        await _check_sender(session, campaign)
-    await _rename_audience(session, campaign, segment_ids, user_ids)
+        with problems.at():
+            await _check_sender(session, campaign)
+    with problems.at():
+        await _rename_audience(session, campaign, segment_ids, user_ids)
+    problems.check()
     await session.flush()
     if campaign.status == Status.SCHEDULED:
         await lifecycle.check_startable(session, campaign)
@@ -108,9 +118,13 @@ async def start(
         reserved = await lifecycle.reserve_capacity(session, campaign_id, at, capacity)
     campaign = await _locked(session, campaign_id)
     move(Action.START, Status(campaign.status))
-    lifecycle.check_stop_at(stop_at, scheduled_for if later and scheduled_for else at)
+    problems = Problems()
+    with problems.at():
+        lifecycle.check_stop_at(stop_at, scheduled_for if later and scheduled_for else at)
+    with problems.at(), _of_the_campaign():
+        await lifecycle.check_startable(session, campaign)
+    problems.check()
     campaign.stop_at = stop_at
-    await lifecycle.check_startable(session, campaign)
     if later or reserved is None:
         campaign.scheduled_for = scheduled_for
         await lifecycle.enter(session, campaign, Status.SCHEDULED, "campaign.scheduled")
@@ -143,7 +157,8 @@ async def resume(session: AsyncSession, campaign_id: str, *, capacity: int | Non
     await lifecycle.check_capacity_again(session, campaign_id, capacity)
     campaign = await _locked(session, campaign_id)
     move(Action.RESUME, Status(campaign.status))
-    await lifecycle.check_sender(session, campaign)
+    with _of_the_campaign():
+        await lifecycle.check_sender(session, campaign)
     await lifecycle.enter(session, campaign, Status.IN_PROGRESS, "campaign.resumed")
     return campaign
 
@@ -163,6 +178,17 @@ async def remove(session: AsyncSession, campaign_id: str) -> Campaign:
     campaign.deleted_at = await now(session)
     await session.flush()
     return campaign
+
+
+@contextmanager
+def _of_the_campaign() -> Iterator[None]:
+    """What is wrong with a stored campaign stands nowhere in the input but under its id."""
+    try:
+        yield
+    except (AppError, Invalid) as failure:
+        for error in failure.errors if isinstance(failure, Invalid) else (failure,):
+            error.path = ("campaign_id",)
+        raise
 
 
 async def _locked(session: AsyncSession, campaign_id: str) -> Campaign:
@@ -241,13 +267,14 @@ async def _share_segments(session: AsyncSession, segment_ids: Sequence[str]) -> 
         .order_by(col(Segment.segment_no))
         .with_for_update(read=True, key_share=True)
     )
-    found = {segment.segment_id: segment for segment in rows.scalars()}
+    found, problems = {segment.segment_id: segment for segment in rows.scalars()}, Problems()
     for position, segment_id in enumerate(segment_ids):
-        if segment_id not in found:
-            raise InvalidInput(f"There is no segment {segment_id}.", path=["segment_ids", position])
-        if found[segment_id].type != SegmentType.USER:
-            raise InvalidInput(
-                f"Segment {segment_id} holds channels; this version sends to segments of users.",
-                path=["segment_ids", position],
-            )
+        with problems.at("segment_ids", position):
+            if segment_id not in found:
+                raise InvalidInput(f"There is no segment {segment_id}.")
+            if found[segment_id].type != SegmentType.USER:
+                raise InvalidInput(
+                    f"Segment {segment_id} holds channels; this version sends to segments of users."
+                )
+    problems.check()
     return {segment_id: segment.segment_no for segment_id, segment in found.items()}

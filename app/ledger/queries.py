@@ -105,6 +105,16 @@ async def _reasons(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[i
     return found
 
 
+async def has_open(session: AsyncSession, campaign_no: int) -> bool:
+    """Whether a batch still holds ids."""
+    found = await session.execute(
+        select(col(Batch.batch_no))
+        .where(col(Batch.campaign_no) == campaign_no, col(Batch.pending) > 0)
+        .limit(1)
+    )
+    return found.first() is not None
+
+
 async def speeds(session: AsyncSession, campaign_nos: Sequence[int], at: datetime) -> dict[int, float]:
     """Messages a second over the ten seconds before `at`, by the batches settled in them."""
     rows = await session.execute(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import delete, func, insert, select, text, update
+from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -267,16 +267,3 @@ async def forgive(session: AsyncSession, campaign_no: int, batch_no: int) -> Non
         )
         .values(attempts=col(Batch.attempts) - 1),
     )
-
-
-async def has_open(session: AsyncSession, campaign_no: int) -> bool:
-    """Whether a batch still holds ids."""
-    found = await session.execute(
-        select(func.count()).select_from(
-            select(col(Batch.batch_no))
-            .where(col(Batch.campaign_no) == campaign_no, col(Batch.pending) > 0)
-            .limit(1)
-            .subquery()
-        )
-    )
-    return found.scalar_one() > 0

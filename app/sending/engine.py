@@ -14,6 +14,7 @@ from app.campaigns import lifecycle, queries
 from app.campaigns.queries import Working
 from app.campaigns.states import Status, StatusReason
 from app.database import Database, is_infrastructure
+from app.ledger import queries as ledger
 from app.progress import Publisher
 from app.sending import batches, isolation, throttle
 from app.sending.blueprint import Blueprints
@@ -187,6 +188,9 @@ class Engine:
         await self.publisher.publish(campaign.campaign_no)
 
     async def _finish(self, campaign: Working) -> float:
+        async with self.database.read() as session:
+            if await ledger.has_open(session, campaign.campaign_no):
+                return OTHERS_AT_WORK_SECONDS
         async with self.database.transaction() as session:
             completed = await lifecycle.complete(session, campaign.campaign_no)
         if completed is None:

@@ -1,9 +1,6 @@
 """The command `scripts/bench`."""
 
-import signal
-import sys
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -11,12 +8,12 @@ from rich.console import Console
 
 from scripts.benchmarks import report
 from scripts.benchmarks.comparing import Differing
+from scripts.benchmarks.interrupts import ending_in_order
 from scripts.benchmarks.places import PLACES, PlaceName
 from scripts.benchmarks.send import Plan, measure
 from scripts.benchmarks.working import WorkerFailed
 
 app = typer.Typer(
-    help="Measures Carillon as real processes run it, each figure beside what the database could do at best.",
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -25,12 +22,7 @@ app = typer.Typer(
 
 @app.callback()
 def main() -> None:
-    """Ends like an interrupt on SIGTERM too, so that every process and file made here is cleaned up."""
-    signal.signal(signal.SIGTERM, _terminated)
-
-
-def _terminated(number: int, _: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+    """Measures Carillon as real processes run it, each figure beside what the database could do at best."""
 
 
 @app.command()
@@ -75,14 +67,12 @@ def send(
     names = _names(databases)
     errors = Console(stderr=True)
     try:
-        with errors.status("") as status:
+        with ending_in_order(), errors.status("") as status:
             plan = Plan(users, repeat, workers, directory)
             results = [measure(name, plan, status.update) for name in names]
     except (Differing, WorkerFailed) as failure:
         errors.print(f"[bold red]Failed:[/] {failure}", highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        sys.exit(130)
     report.show(plan, results)
 
 

@@ -36,20 +36,29 @@ class Run:
 def run_campaign(place: Place, workers: int, redis_url: str, directory: Path) -> Run:
     """Sends one campaign in a fresh database. Raises `WorkerFailed`."""
     url = place.fresh()
-    asyncio.run(_create(url, redis_url))
     reader = place.connect(url)
     try:
-        with running(workers, url, redis_url, directory) as processes:
-            run = _watched(reader, url, redis_url, processes)
+        run = asyncio.run(_run(url, redis_url, reader, workers, directory))
     finally:
         reader.close()
     place.drop(url)
     return run
 
 
-async def _create(url: str, redis_url: str) -> None:
-    """The draft, and a ring: once a worker has heard that, it hears the next one at once."""
+async def _run(url: str, redis_url: str, reader: Any, workers: int, directory: Path) -> Run:
+    """As an API process does it, whose connections stand already."""
     database, doorbell = Database(url), Doorbell(redis_url)
+    try:
+        await _create(database)
+        await doorbell.ring(Job.SEND)  # a worker that heard this one will hear the next at once
+        with running(workers, url, redis_url, directory) as processes:
+            return await _send(database, doorbell, reader, processes)
+    finally:
+        await doorbell.close()
+        await database.close()
+
+
+async def _create(database: Database) -> None:
     async with database.transaction() as session:
         await service.create(
             session,
@@ -62,46 +71,37 @@ async def _create(url: str, redis_url: str) -> None:
                 "create_channels": True,
             },
         )
-    await database.checkpoint_if_large()
-    await doorbell.ring(Job.SEND)
-    await doorbell.close()
-    await database.close()
 
 
-def _watched(reader: Any, url: str, redis_url: str, workers: Sequence[Worker]) -> Run:
+async def _send(database: Database, doorbell: Doorbell, reader: Any, workers: Sequence[Worker]) -> Run:
     processor = sum(worker.processor_seconds() for worker in workers)
     began = time.perf_counter()
-    asyncio.run(_start(url, redis_url))
-    _until("SELECT 1 FROM messages LIMIT 1", reader, workers, began)
-    first = time.perf_counter() - began
-    _until("SELECT 1 FROM campaigns WHERE status = 'COMPLETED'", reader, workers, began)
+    async with database.transaction() as session:
+        await service.start(session, CAMPAIGN, scheduled_for=None, stop_at=None, capacity=None)
+        doorbell.ring_after_commit(session, Job.SEND)
+    first_message = _seconds_until("SELECT 1 FROM messages LIMIT 1", reader, workers, began)
+    seconds = _seconds_until("SELECT 1 FROM campaigns WHERE status = 'COMPLETED'", reader, workers, began)
     return Run(
-        seconds=time.perf_counter() - began,
-        first_message=first,
+        seconds=seconds,
+        first_message=first_message,
         peak=max(worker.peak() for worker in workers),
         own_peak=max(worker.own_peak for worker in workers),
         processor_seconds=sum(worker.processor_seconds() for worker in workers) - processor,
         content=content(reader),
-        batches=[
-            tuple(row)
-            for row in reader.execute(
-                "SELECT batch_no, first_target, last_target, targets FROM batches ORDER BY batch_no"
-            ).fetchall()
-        ],
+        batches=_batches(reader),
     )
 
 
-async def _start(url: str, redis_url: str) -> None:
-    database, doorbell = Database(url), Doorbell(redis_url)
-    async with database.transaction() as session:
-        await service.start(session, CAMPAIGN, scheduled_for=None, stop_at=None, capacity=None)
-        doorbell.ring_after_commit(session, Job.SEND)
-    await doorbell.close()
-    await database.close()
+def _batches(reader: Any) -> list[tuple[int, str, str, int]]:
+    return list(
+        reader.execute(
+            "SELECT batch_no, first_target, last_target, targets FROM batches ORDER BY batch_no"
+        ).fetchall()
+    )
 
 
-def _until(question: str, reader: Any, workers: Sequence[Worker], began: float) -> None:
-    """Waits until the question has an answer."""
+def _seconds_until(question: str, reader: Any, workers: Sequence[Worker], began: float) -> float:
+    """Waits until the question has an answer; the seconds since `began`."""
     while reader.execute(question).fetchone() is None:
         for worker in workers:
             worker.check()
@@ -109,3 +109,4 @@ def _until(question: str, reader: Any, workers: Sequence[Worker], began: float) 
         if time.perf_counter() - began > _SECONDS_WITHOUT_END:
             raise WorkerFailed(f"the campaign does not end:\n{workers[0].last_words()}")
         time.sleep(_SECONDS_BETWEEN_LOOKS)
+    return time.perf_counter() - began

