@@ -240,6 +240,12 @@ class Queue(Child):
         self._server = valkey.launch(self._directory)
         return self._server.process
 
+    def reap(self) -> None:
+        """Takes note of its end, and leaves nothing behind."""
+        super().reap()
+        if self._server is not None:
+            self._server.tidy()
+
     def serves(self) -> bool:
         """Whether it answers now."""
         if self._server is not None and self._server.answers():

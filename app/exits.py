@@ -4,6 +4,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlalchemy.exc import DBAPIError
 
 
 class ExitCode(IntEnum):
@@ -39,6 +43,10 @@ EXPLANATIONS = {
 }
 
 
+# What SQLite says of a file that it cannot work with.
+UNUSABLE = ("unable to open database file", "file is not a database", "readonly database", "disk is full")
+
+
 class Stop(Exception):
     """The command cannot go on: the message is for people and names the fix, `code` is for scripts."""
 
@@ -65,9 +73,6 @@ def explained() -> Iterator[None]:
 
 def explain(error: Exception) -> Stop | None:
     """The sentence and code for an expected failure; None for a fault."""
-    from sqlalchemy.exc import DBAPIError
-
-    from app import migrations
     from app.errors import AppError, Invalid
     from app.settings import SettingsError
 
@@ -76,30 +81,34 @@ def explain(error: Exception) -> Stop | None:
             return error
         case SettingsError():
             return Stop(ExitCode.USAGE, f"A setting has a wrong value.\n{error}")
-        case migrations.SchemaTooNew() | migrations.SchemaOutdated():
+        case AppError() | Invalid():
+            return Stop(ExitCode.REFUSED, str(error))
+        case OSError(filename=str(name), strerror=str(reason)):
+            return Stop(ExitCode.FAULT, f"{name}: {reason}")
+    return _explain_database(error)
+
+
+def _explain_database(error: Exception) -> Stop | None:
+    from sqlalchemy.exc import DBAPIError
+
+    from app.migrations import SchemaOutdated, SchemaTooNew
+
+    match error:
+        case SchemaTooNew() | SchemaOutdated():
             return Stop(ExitCode.SCHEMA_MISMATCH, str(error))
         case DBAPIError() if _is_unreachable(error):
             return Stop(ExitCode.DATABASE_UNREACHABLE, _unreachable(error))
-        case AppError() | Invalid():
-            return Stop(ExitCode.REFUSED, str(error))
     return None
 
 
-def _is_unreachable(error: Exception) -> bool:
-    """Whether the connection failed, rather than a statement: nothing had been asked yet."""
-    from sqlalchemy.exc import DBAPIError
-
-    assert isinstance(error, DBAPIError)
+def _is_unreachable(error: "DBAPIError") -> bool:
+    """Whether the connection or the file failed, rather than a statement."""
     if error.connection_invalidated or error.statement is None:
         return True
-    reason = str(error.orig)
-    return any(known in reason for known in ("unable to open database file", "file is not a database"))
+    return any(known in str(error.orig) for known in UNUSABLE)
 
 
-def _unreachable(error: Exception) -> str:
-    from sqlalchemy.exc import DBAPIError
-
-    assert isinstance(error, DBAPIError)
+def _unreachable(error: "DBAPIError") -> str:
     reason = " ".join(str(error.orig).split())
     return (
         f"The database cannot be reached: {reason}\n"

@@ -15,7 +15,7 @@ from arq import create_pool
 from arq.connections import ArqRedis, RedisSettings
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import BusyLoadingError, ConnectionError, TimeoutError
+from redis.exceptions import BusyLoadingError, ConnectionError, RedisError, TimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database import after_commit
@@ -75,7 +75,7 @@ class Doorbell:
                 pool = await self._connected()
                 if await pool.zcard(QUEUE) < MAX_RINGS:
                     await pool.enqueue_job(job, *arguments, _queue_name=QUEUE, _expires=RING_EXPIRES)
-        except (OSError, ConnectionError, TimeoutError) as error:
+        except (OSError, RedisError, TimeoutError) as error:
             log.warning("queue is away; housekeeping will find the work", job=job, error=str(error))
 
     def ring_after_commit(self, session: AsyncSession, job: Job, *arguments: Any) -> None:

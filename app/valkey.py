@@ -53,6 +53,12 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Leaves nothing behind outside its directory, once it has ended."""
+        if self.socket_path.parent != self.directory:
+            shutil.rmtree(self.socket_path.parent, ignore_errors=True)
 
     def last_words(self) -> str:
         """The end of its log, which says why it did not start."""

@@ -86,8 +86,8 @@ async def _show(settings: Settings, console: Console) -> None:
         took = time.monotonic() - started
         _print_stats(campaign, took, console)
         await _print_messages(client, campaign_id, console)
-    console.print(f"\nThe server goes on running at {settings.address}/graphql; its admin key is")
-    console.print(settings.admin_key, markup=False, highlight=False)
+    console.print(f"\nThe server goes on running at {settings.address}/graphql")
+    console.print(f"Admin key: {settings.admin_key}", markup=False, highlight=False)
     console.print("Ctrl-C stops it.")
 
 
@@ -146,8 +146,9 @@ async def _follow(events: AsyncIterator[Json], console: Console) -> Json:
                 completed=stats["sent"] + stats["skipped"] + stats["failed"],
                 total=max(stats["targets"], 1),
                 status=campaign["status"],
-                rate=stats["messagesPerSecond"],
             )
+            if stats["messagesPerSecond"]:  # nought when it is over
+                bar.update(task, rate=stats["messagesPerSecond"])
             if campaign["status"] in FINISHED:
                 break
     return campaign
@@ -180,4 +181,5 @@ async def _print_messages(client: Client, campaign_id: str, console: Console) ->
             f"   {message['sender']['name']} to {recipient['user']['name']}: {message['text']}",
             markup=False,
             highlight=False,
+            soft_wrap=True,
         )

@@ -9,18 +9,10 @@ from tests.acceptance.conftest import Carillon, Instances
     ("name", "value", "allowed"),
     [
         ("CARILLON_PORT", "0", "greater than or equal to 1"),
-        ("CARILLON_PORT", "http", "valid integer"),
-        ("CARILLON_WORKERS", "65", "less than or equal to 64"),
-        ("CARILLON_DATABASE_URL", "mysql://host/name", "sqlite:///path/file.db and postgresql://"),
-        ("CARILLON_REDIS_URL", "localhost:6379", "redis://host:6379/0"),
         ("CARILLON_ADMIN_KEY", "short", "at least 16 characters"),
-        ("CARILLON_LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
-        ("CARILLON_CORS_ORIGINS", "dashboard.example", "https://dashboard.example"),
     ],
 )
-def test_it_is_named_and_what_is_allowed_is_told(
-    instances: Instances, name: str, value: str, allowed: str
-) -> None:
+def test_nothing_starts(instances: Instances, name: str, value: str, allowed: str) -> None:
     server: Carillon = instances(environment={name: value})
 
     refused = server.command("run", check=False)
@@ -32,7 +24,7 @@ def test_it_is_named_and_what_is_allowed_is_told(
     assert not server.data_dir.exists()
 
 
-def test_all_of_them_are_told_at_once(instances: Instances) -> None:
+def test_every_command_tells_all_of_them_at_once(instances: Instances) -> None:
     server = instances(environment={"CARILLON_PORT": "x", "CARILLON_WORKERS": "x"})
 
     refused = server.command("keys", "list", check=False)

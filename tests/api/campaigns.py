@@ -23,8 +23,8 @@ FIELDS = f"""id campaignId name description status statusReason statusMessage st
   segments {{ segmentId deletedAt }} targets {{ nodes {{ targetId }} totalCount }} audienceEstimate
   scheduledFor stopAt createdAt updatedAt {STATS}"""
 READ = f"query ($id: String!) {{ campaign(campaignId: $id) {{ {FIELDS} }} }}"
-RECIPIENTS = """query ($id: String!, $filter: RecipientFilter, $first: Int, $after: String, $last: Int) {
-  campaign(campaignId: $id) { recipients(filter: $filter, first: $first, after: $after, last: $last) {
+RECIPIENTS = """query ($id: String!, $filter: RecipientFilter, $after: String) {
+  campaign(campaignId: $id) { recipients(filter: $filter, first: 100, after: $after) {
     totalCount pageInfo { hasNextPage hasPreviousPage endCursor }
     nodes { id targetId status reason detail messageId cid sentAt user { name } channel { cid }
       message { text campaignId campaign { campaignId status } } campaign { campaignId } }
@@ -73,9 +73,10 @@ class Campaigns:
         """The campaign as it is."""
         return (await self.client.data(READ, id=campaign_id))["campaign"]
 
-    async def recipients(self, campaign_id: str, **given: Any) -> Any:
+    async def recipients(self, campaign_id: str, page: str = "first: 100", **given: Any) -> Any:
         """A page of its recipients."""
-        return (await self.client.data(RECIPIENTS, id=campaign_id, **given))["campaign"]["recipients"]
+        document = RECIPIENTS.replace("first: 100", page)
+        return (await self.client.data(document, id=campaign_id, **given))["campaign"]["recipients"]
 
 
 async def people(database: Database, count: int) -> None:

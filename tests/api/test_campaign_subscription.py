@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -149,8 +150,8 @@ async def test_many_watchers_cost_one_read_and_ten_a_second_at_most(
             await worker.publisher.publish(number)
             await campaigns.done("update", campaignId="c", name=str(name))
         await campaigns.done("stop", campaignId="c")
-    assert all((await watcher)[-1]["status"] == "STOPPED" for watcher in watchers)
-    between = [later - earlier for earlier, later in zip(looks, looks[1:], strict=False)]
+    assert {watcher.result()[-1]["status"] for watcher in watchers} == {"STOPPED"}
+    between = [later - earlier for earlier, later in pairwise(looks)]
     assert min(between) >= watching.PAUSE_SECONDS * 0.9
 
 

@@ -60,6 +60,26 @@ def test_settings_do_not_change() -> None:
         load().port = 1
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("port", "http", "valid integer"),
+        ("workers", 65, "less than or equal to 64"),
+        ("database_url", "mysql://host/name", "sqlite:///path/file.db and postgresql://"),
+        ("database_url", "nothing", "not a database URL"),
+        ("redis_url", "localhost:6379", "redis://host:6379/0"),
+        ("log_level", "loud", "'debug', 'info', 'warning' or 'error'"),
+        ("cors_origins", "dashboard.example", "https://dashboard.example"),
+    ],
+)
+def test_a_wrong_value_is_told_what_is_allowed(name: str, value: object, allowed: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load(**{name: value})
+
+    assert f"CARILLON_{name.upper()}: " in str(refused.value)
+    assert allowed in str(refused.value)
+
+
 def test_wrong_values_are_named_all_at_once() -> None:
     with pytest.raises(SettingsError) as refused:
         load(port=0, workers=100)
