@@ -200,7 +200,7 @@ def _day(instant: datetime | None) -> str:
 def revoke_key(key_id: Annotated[str, typer.Argument(metavar="ID", help="As `keys list` shows it.")]) -> None:
     """Make a key useless.
 
-    At once for new requests, within ten seconds for open connections.
+    Within ten seconds, for new requests and for open connections.
     """
     from app.keys import service
 
@@ -255,10 +255,10 @@ def import_users(
     if report.bad and not skip_invalid:
         raise Stop(
             ExitCode.REFUSED,
-            f"{report.bad:,} bad lines; nothing was stored. Mend them, or leave them out: --skip-invalid",
+            f"{_counted(report.bad, 'bad line')}; nothing was stored. Mend them, or leave them out: --skip-invalid",
         )
-    left_out = f"; {report.bad:,} bad lines left out" if report.bad else ""
-    typer.echo(f"{report.stored:,} users stored{left_out}")
+    left_out = f"; {_counted(report.bad, 'bad line')} left out" if report.bad else ""
+    typer.echo(f"{_counted(report.stored, 'user')} stored{left_out}")
 
 
 @cli.command()
@@ -281,7 +281,8 @@ def verify(
             return campaign.status, await audit(session, campaign.campaign_no)
 
     status, books = _with_database(count)
-    typer.echo(f"{campaign_id}: {status}{'' if books.planned else ', audience still being planned'}")
+    still_planning = not books.planned and status in ("IN_PROGRESS", "PAUSED")
+    typer.echo(f"{campaign_id}: {status}{', audience still being planned' if still_planning else ''}")
     typer.echo(
         f"  {books.targets:,} targets = {books.sent:,} sent + {books.skipped:,} skipped"
         f" + {books.failed:,} failed + {books.pending:,} pending"
@@ -291,6 +292,10 @@ def verify(
         problems = "".join(f"\n  {problem}" for problem in books.problems)
         raise Stop(ExitCode.UNBALANCED, f"THE BOOKS DO NOT BALANCE:{problems}")
     typer.echo("  The books balance: every target has one message, or one reason why not, or waits its turn.")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _configured(process: str) -> "Settings":

@@ -55,7 +55,7 @@ class Conflict(AppError):
 
 
 class LimitExceeded(AppError):
-    """Past a limit of SEMANTICS.md; `details` has `limit` and `given`."""
+    """Past a limit (the README lists them); `details` has `limit` and `given`."""
 
     code = "LIMIT_EXCEEDED"
 

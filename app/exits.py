@@ -113,5 +113,6 @@ def _unreachable(error: "DBAPIError") -> str:
     return (
         f"The database cannot be reached: {reason}\n"
         "Check that it runs and that CARILLON_DATABASE_URL is right (sqlite:///path/file.db or "
-        "postgresql://user:password@host/name)."
+        "postgresql://user:password@host/name). Without that setting the database is carillon.db in "
+        "CARILLON_DATA_DIR (by default ./carillon-data): are you in the right directory?"
     )

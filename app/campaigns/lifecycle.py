@@ -42,7 +42,7 @@ def check_stop_at(stop_at: datetime | None, start: datetime) -> None:
 
 
 async def check_startable(session: AsyncSession, campaign: Campaign) -> None:
-    """The rules of SEMANTICS "Status": an audience, a sender, a template for channels to create. Shares the
+    """The rules of a start: an audience, a sender, a template for channels to create. Shares the
     segments' rows until the commit, so that none is deleted meanwhile."""
     named = await session.execute(
         select(Segment)

@@ -1,4 +1,4 @@
-"""The transition table of a campaign: what each action does in each status. Pure; SEMANTICS "Status"."""
+"""The transition table of a campaign: what each action does in each status. Pure."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -53,7 +53,7 @@ class Refusal:
     advice: str
 
 
-ONCE = Refusal("a campaign is sent once: create a new one, for example with duplicateCampaign")
+ONCE = Refusal("a campaign is sent once: create a new one")
 NOT_STARTED = Refusal("it has not been started")
 RUNNING_NOW = Refusal("it is being sent: stop it first")
 OVER = Refusal("it is over")

@@ -1,6 +1,6 @@
 """Sending a batch, or a slice of one: messages, ledger rows, channels and counts in one transaction.
 
-The order is that of SEMANTICS "Who gets it": outcomes that need no channel, then the channel, then the
+The order decides what a target gets: outcomes that need no channel, then the channel, then the
 text, and only then rows are locked and written. So a recipient that fails leaves nothing behind, and
 locks are held for the shortest time.
 """

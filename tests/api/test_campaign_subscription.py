@@ -9,6 +9,7 @@ import pytest
 
 from app.campaigns import stats, watching
 from app.database import Database
+from app.progress import Listener
 from tests.api.campaigns import STATS, Campaigns, engine, people, send_everything
 from tests.api.conftest import Client, Subscription
 
@@ -165,3 +166,54 @@ async def _number(database: Database) -> int:
         row = await stats.queries.by_id(session, "c")
     assert row is not None
     return row.campaign_no
+
+
+async def test_nothing_is_left_of_the_last_watcher(
+    campaigns: Campaigns, database: Database, valkey_url: str
+) -> None:
+    listener = Listener(valkey_url)
+    watched = watching.Watching(database, listener)
+    number = await _number(database)
+    one, other = watched.states(number), watched.states(number)
+    assert (await anext(one)).campaign.campaign_id == (await anext(other)).campaign.campaign_id == "c"
+    await one.aclose()
+    assert number in watched._watches
+    await other.aclose()
+    assert (watched._watches, dict(listener._waiting)) == ({}, {})
+
+
+async def test_a_fault_of_the_reader_reaches_its_watchers_and_is_over(
+    campaigns: Campaigns, database: Database, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = watching.Watching(database, Listener(valkey_url))
+    number = await _number(database)
+
+    async def broken(*_: Any) -> Any:
+        raise RuntimeError("a fault")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stats, "snapshots", broken)
+        states = watched.states(number)
+        with pytest.raises(RuntimeError):
+            await anext(states)
+    again = watched.states(number)
+    assert (await anext(again)).campaign.campaign_id == "c"
+    await again.aclose()
+
+
+async def test_a_database_that_was_away_is_read_later(
+    campaigns: Campaigns, database: Database, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = Listener(valkey_url)
+    watched = watching.Watching(database, listener)
+    number = await _number(database)
+    snapshots = stats.snapshots
+
+    async def away_once(*arguments: Any) -> Any:
+        monkeypatch.setattr(stats, "snapshots", snapshots)
+        raise OSError("away")
+
+    monkeypatch.setattr(stats, "snapshots", away_once)
+    states = watched.states(number)
+    assert (await anext(states)).campaign.campaign_id == "c"
+    await states.aclose()
