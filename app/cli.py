@@ -255,7 +255,8 @@ def import_users(
     if report.bad and not skip_invalid:
         raise Stop(
             ExitCode.REFUSED,
-            f"{_counted(report.bad, 'bad line')}; nothing was stored. Mend them, or leave them out: --skip-invalid",
+            f"{_counted(report.bad, 'bad line')}; nothing was stored. "
+            "Mend the file, or leave them out: --skip-invalid",
         )
     left_out = f"; {_counted(report.bad, 'bad line')} left out" if report.bad else ""
     typer.echo(f"{_counted(report.stored, 'user')} stored{left_out}")

@@ -112,7 +112,7 @@ def test_bad_lines_can_be_left_out(migrated: Carillon, tmp_path: Path) -> None:
 
     done = migrated.command("import", "users", file, "--skip-invalid")
 
-    assert done.stdout == "1 users stored; 1 bad lines left out\n"
+    assert done.stdout == "1 user stored; 1 bad line left out\n"
     assert "line 3: " in done.stderr
 
 
@@ -124,7 +124,7 @@ def test_the_format_can_be_said(migrated: Carillon, tmp_path: Path) -> None:
 
     assert refused.returncode == 9
     assert "users.txt" in refused.stderr
-    assert done.stdout == "1 users stored\n"
+    assert done.stdout == "1 user stored\n"
 
 
 def test_the_schema_is_printed(server: Carillon) -> None:
