@@ -254,9 +254,9 @@ async def now(session: AsyncSession) -> datetime:
     return instant.astimezone(UTC)
 
 
-async def changed(session: AsyncSession, statement: Update | Delete) -> int:
+async def changed(session: AsyncSession, statement: Update | Delete, **bound: Any) -> int:
     """Runs a guarded update or delete and returns how many rows it touched; zero means: diagnose."""
-    result = await session.execute(statement.execution_options(synchronize_session=False))
+    result = await session.execute(statement.execution_options(synchronize_session=False), bound or None)
     return cast("CursorResult[Any]", result).rowcount
 
 

@@ -23,6 +23,14 @@ def members_key(user_ids: Iterable[str]) -> str:
     return f"{'~'.join([user_id[:HEAD] for user_id in ids[:2]])}~{digest}"
 
 
+def pair_key(one: str, other: str) -> str:
+    """`members_key` of two different ids, in half the time: campaigns need one for every recipient."""
+    if other < one:
+        one, other = other, one
+    digest = sha256(f"{len(one)}:{one}{len(other)}:{other}".encode()).hexdigest()
+    return f"{one[:HEAD]}~{other[:HEAD]}~{digest}"
+
+
 def distinct_id(user_ids: Iterable[str]) -> str:
     """The channel id of the one channel of its type for these members."""
     return DISTINCT_PREFIX + members_key(user_ids)

@@ -1,6 +1,9 @@
 """Documents: parsed, measured and validated once, then remembered: clients send the same few all the time."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from graphql import (
     DocumentNode,
@@ -28,31 +31,50 @@ MAX_NESTING = 100  # brackets within brackets: the parser gives up at some 300
 RULES = (*specified_rules, *recommended_rules, MaybeNullValidationRule, OneOfInputValidationRule)
 
 
+@dataclass(frozen=True)
+class _Admitted:
+    """A document, the variables that decide its page sizes, and the sizes it was last admitted with."""
+
+    document: DocumentNode
+    page_variables: frozenset[str]
+    sizes: dict[str, Any]
+
+
 class Documents:
     """Admits documents to a schema."""
 
     def __init__(self, schema: Schema, settings: Settings) -> None:
         self._schema = schema._schema
         self._settings = settings
-        self._admitted: OrderedDict[str, DocumentNode] = OrderedDict()
+        self._admitted: OrderedDict[str, _Admitted] = OrderedDict()
 
-    def admit(self, query: str) -> DocumentNode:
-        """The document of `query`, valid and within the limits. Raises Refused."""
+    def admit(self, query: str, variables: Mapping[str, Any] | None = None) -> DocumentNode:
+        """The document of `query`, valid and within the limits with these variables. Raises Refused."""
         known = self._admitted.get(query)
-        if known is not None:
-            self._admitted.move_to_end(query)
-            return known
+        given = variables or {}
+        if known is None:
+            return self._admit_new(query, given)
+        self._admitted.move_to_end(query)
+        sizes = {name: given[name] for name in known.page_variables if name in given}
+        if sizes != known.sizes:
+            limits.check_document(self._schema, known.document, self._settings, given)
+            self._admitted[query] = replace(known, sizes=sizes)
+        return known.document
+
+    def _admit_new(self, query: str, variables: Mapping[str, Any]) -> DocumentNode:
         limits.check_text(query, self._settings)
         try:
             document = self._parsed(query)
-            limits.check_document(self._schema, document, self._settings)
+            limits.check_document(self._schema, document, self._settings, variables)
             errors = validate(self._schema, document, RULES, max_errors=MAX_ERRORS, hide_suggestions=True)
         except RecursionError:
             raise self._too_deep(query) from None
         if errors:
             present(errors)
             raise Refused(errors)
-        self._remember(query, document)
+        names = limits.page_variables(document)
+        sizes = {name: variables[name] for name in names if name in variables}
+        self._remember(query, _Admitted(document, names, sizes))
         return document
 
     def _parsed(self, query: str) -> DocumentNode:
@@ -71,10 +93,10 @@ class Documents:
     def _too_deep(self, query: str) -> Refused:
         return beyond("Levels of the document", self._settings.max_document_depth, limits.nesting(query))
 
-    def _remember(self, query: str, document: DocumentNode) -> None:
+    def _remember(self, query: str, admitted: _Admitted) -> None:
         if len(query) > MAX_REMEMBERED_CHARACTERS:
             return
-        self._admitted[query] = document
+        self._admitted[query] = admitted
         if len(self._admitted) > MAX_REMEMBERED:
             self._admitted.popitem(last=False)
 

@@ -91,7 +91,7 @@ class Operations:
             values.check(request.variables or {}, self._services.settings.max_json_depth)
         except AppError as error:
             raise refused(error) from None
-        document = self._documents.admit(request.query)
+        document = self._documents.admit(request.query, request.variables)
         kind = operation_type(document, request.operation_name)
         return Context(self._services, viewer, document), kind
 

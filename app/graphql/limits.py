@@ -2,12 +2,13 @@
 
 Standard validation is quadratic in places (1.3 s for 44 kB), so that these limits come first: characters,
 tokens, operations, variables, then one walk over the selections for the rest. `first` and `last` count as
-written; a variable counts as the most its field allows.
+given, by a variable too.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from graphql import (
     DocumentNode,
@@ -25,10 +26,13 @@ from graphql import (
     OperationDefinitionNode,
     StringValueNode,
     ValueNode,
+    VariableNode,
+    Visitor,
     get_named_type,
     is_composite_type,
     is_list_type,
     is_non_null_type,
+    visit,
 )
 
 from app.errors import AppError
@@ -38,6 +42,7 @@ from app.graphql.failures import beyond, refused
 from app.graphql.fields import MAX_SIZE
 from app.settings import Settings
 
+PAGE_ARGUMENTS = ("first", "last")
 LIST_SIZE = 10  # what a plain list counts as when its field does not say
 INTROSPECTED_LIST_SIZE = 3
 DEFINITION = "strawberry-definition"
@@ -86,24 +91,44 @@ def nesting(query: str) -> int:
     return deepest
 
 
-def check_document(schema: GraphQLSchema, document: DocumentNode, settings: Settings) -> None:
-    """Refuses a document past a limit, or with a literal that no database could store."""
+def page_variables(document: DocumentNode) -> frozenset[str]:
+    """The variables that a document gives as `first` or `last`: its cost depends on their values."""
+    found: set[str] = set()
+
+    class Collect(Visitor):
+        def enter_field(self, node: FieldNode, *_: Any) -> None:
+            for argument in node.arguments or ():
+                if argument.name.value in PAGE_ARGUMENTS and isinstance(argument.value, VariableNode):
+                    found.add(argument.value.name.value)
+
+    visit(document, Collect())
+    return frozenset(found)
+
+
+def check_document(
+    schema: GraphQLSchema, document: DocumentNode, settings: Settings, variables: Mapping[str, Any]
+) -> None:
+    """Refuses a document past a limit, or with a literal that no database could store. `variables` are the
+    values that the request brings."""
     operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
     if len(operations) > settings.max_document_operations:
         raise beyond("Operations in the document", settings.max_document_operations, len(operations))
     for operation in operations:
-        variables = operation.variable_definitions or ()
-        if len(variables) > settings.max_document_variables:
-            raise beyond("Variables of an operation", settings.max_document_variables, len(variables))
-    _Walk(schema, document, settings).check(operations)
+        defined = operation.variable_definitions or ()
+        if len(defined) > settings.max_document_variables:
+            raise beyond("Variables of an operation", settings.max_document_variables, len(defined))
+    _Walk(schema, document, settings, variables).check(operations)
 
 
 class _Walk:
     """One walk over a document. Each fragment is weighed once for each page size it is used with."""
 
-    def __init__(self, schema: GraphQLSchema, document: DocumentNode, settings: Settings) -> None:
+    def __init__(
+        self, schema: GraphQLSchema, document: DocumentNode, settings: Settings, variables: Mapping[str, Any]
+    ) -> None:
         self._schema = schema
         self._settings = settings
+        self._variables = variables
         self._fragments = {
             node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)
         }
@@ -198,7 +223,25 @@ class _Walk:
         most = definition.metadata.get(MAX_SIZE) if definition is not None else None
         if _is_list(field):
             return most or self._plain_size(field, parent), 1
-        return 1, 1 if most is None else _page_size(node, most)
+        return 1, 1 if most is None else self._page_size(node, most)
+
+    def _page_size(self, node: FieldNode, most: int) -> int:
+        sizes = [
+            self._given(argument.value, most)
+            for argument in node.arguments or ()
+            if argument.name.value in PAGE_ARGUMENTS and argument.value.kind != "null_value"
+        ]
+        return max(*sizes, 0) if sizes else min(DEFAULT_SIZE, most)
+
+    def _given(self, node: ValueNode, most: int) -> int:
+        """A page's size. What is no number, or a variable left to its default, counts as the most."""
+        if isinstance(node, IntValueNode) and len(node.value) <= 19:
+            return min(int(node.value), most)
+        if isinstance(node, VariableNode):
+            value = self._variables.get(node.name.value, most)
+            if isinstance(value, int):
+                return min(value, most)
+        return most
 
     def _plain_size(self, field: GraphQLField, parent: GraphQLNamedType | None) -> int:
         if not is_composite_type(get_named_type(field.type)):
@@ -234,17 +277,6 @@ class _Walk:
 
 def _check_digits(digits: str) -> None:
     values.check_integer(int(digits) if len(digits) <= 20 else 1 << 64)
-
-
-def _page_size(node: FieldNode, most: int) -> int:
-    sizes = [
-        min(int(argument.value.value), most)
-        if isinstance(argument.value, IntValueNode) and len(argument.value.value) <= 19
-        else most
-        for argument in node.arguments or ()
-        if argument.name.value in ("first", "last") and argument.value.kind != "null_value"
-    ]
-    return max(*sizes, 0) if sizes else min(DEFAULT_SIZE, most)
 
 
 def _field_of(schema: GraphQLSchema, parent: GraphQLNamedType | None, name: str) -> GraphQLField | None:

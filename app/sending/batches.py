@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy import bindparam, delete, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -31,6 +31,52 @@ from app.sending.writing import BatchWriter, Disagreement, Entry, Shared, TakenC
 log = structlog.get_logger(__name__)
 
 LOCK_WAIT = "100ms"  # longer waits give the batch back, so that no pause or mutation queues behind it
+
+# The statements of every batch are built once: building them took a twentieth of the sender's time.
+_THIS_BATCH = (
+    col(Batch.campaign_no) == bindparam("this_campaign"),
+    col(Batch.batch_no) == bindparam("this_batch"),
+)
+_THESE_TARGETS = (
+    col(BatchTargets.campaign_no) == bindparam("this_campaign"),
+    col(BatchTargets.batch_no) == bindparam("this_batch"),
+)
+_LOCK = (
+    select(col(Batch.batch_no)).where(*_THIS_BATCH, col(Batch.pending) > 0).with_for_update(skip_locked=True)
+)
+_HELD = select(col(BatchTargets.target_ids)).where(*_THESE_TARGETS)
+_DROP_TARGETS = delete(BatchTargets).where(*_THESE_TARGETS)
+_CLOSE = (
+    update(Batch)
+    .where(*_THIS_BATCH, col(Batch.pending) == bindparam("was_pending"))
+    .values(
+        pending=bindparam("still_pending"),
+        sent=col(Batch.sent) + bindparam("more_sent"),
+        skipped=col(Batch.skipped) + bindparam("more_skipped"),
+        failed=col(Batch.failed) + bindparam("more_failed"),
+        messages_sent=col(Batch.messages_sent) + bindparam("more_sent"),
+        users_sent=col(Batch.users_sent) + bindparam("more_sent"),
+        channels_created=col(Batch.channels_created) + bindparam("more_channels"),
+        attempts=0,
+        settled_at=bindparam("at"),
+    )
+)
+_PICK = (
+    update(Batch)
+    .where(
+        col(Batch.campaign_no) == bindparam("this_campaign"),
+        col(Batch.batch_no)
+        == select(col(Batch.batch_no))
+        .where(col(Batch.campaign_no) == bindparam("this_campaign"), col(Batch.pending) > 0)
+        .order_by(col(Batch.attempts), col(Batch.batch_no))
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery(),
+    )
+    .values(attempts=col(Batch.attempts) + 1)
+    .returning(col(Batch.batch_no), col(Batch.attempts), col(Batch.pending))
+    .execution_options(synchronize_session=False)
+)
 
 
 class BatchTaken(Exception):
@@ -86,18 +132,10 @@ async def _bound_lock_waits(session: AsyncSession) -> None:
 
 async def lock_batch(session: AsyncSession, campaign_no: int, batch_no: int) -> list[str]:
     """The ids that the batch still holds. The row lock is the lease: it dies with its worker."""
-    held = await session.execute(
-        select(col(Batch.batch_no))
-        .where(col(Batch.campaign_no) == campaign_no, col(Batch.batch_no) == batch_no, col(Batch.pending) > 0)
-        .with_for_update(skip_locked=True)
-    )
-    if held.one_or_none() is None:
+    batch = {"this_campaign": campaign_no, "this_batch": batch_no}
+    if (await session.execute(_LOCK, batch)).one_or_none() is None:
         raise BatchTaken
-    found = await session.execute(
-        select(col(BatchTargets.target_ids)).where(
-            col(BatchTargets.campaign_no) == campaign_no, col(BatchTargets.batch_no) == batch_no
-        )
-    )
+    found = await session.execute(_HELD, batch)
     return found.scalar_one()
 
 
@@ -172,23 +210,16 @@ async def close_batch(
     sent = statuses[RecipientStatus.SENT]
     settled = await changed(
         session,
-        update(Batch)
-        .where(
-            col(Batch.campaign_no) == shared.campaign_no,
-            col(Batch.batch_no) == shared.batch_no,
-            col(Batch.pending) == len(entries) + len(left),
-        )
-        .values(
-            pending=len(left),
-            sent=col(Batch.sent) + sent,
-            skipped=col(Batch.skipped) + statuses[RecipientStatus.SKIPPED],
-            failed=col(Batch.failed) + statuses[RecipientStatus.FAILED],
-            messages_sent=col(Batch.messages_sent) + sent,
-            users_sent=col(Batch.users_sent) + sent,
-            channels_created=col(Batch.channels_created) + created,
-            attempts=0,
-            settled_at=shared.now,
-        ),
+        _CLOSE,
+        this_campaign=shared.campaign_no,
+        this_batch=shared.batch_no,
+        was_pending=len(entries) + len(left),
+        still_pending=len(left),
+        more_sent=sent,
+        more_skipped=statuses[RecipientStatus.SKIPPED],
+        more_failed=statuses[RecipientStatus.FAILED],
+        more_channels=created,
+        at=shared.now,
     )
     if settled != 1 or len(entries) != sent + statuses[2] + statuses[3]:
         raise Disagreement(f"batch {shared.batch_no}: {dict(statuses)}, {len(left)} left")
@@ -197,14 +228,12 @@ async def close_batch(
 
 
 async def _keep(session: AsyncSession, shared: Shared, left: Sequence[str]) -> None:
-    batch = (
-        col(BatchTargets.campaign_no) == shared.campaign_no,
-        col(BatchTargets.batch_no) == shared.batch_no,
-    )
+    batch = {"this_campaign": shared.campaign_no, "this_batch": shared.batch_no}
     if left:
-        await changed(session, update(BatchTargets).where(*batch).values(target_ids=list(left)))
+        keep = update(BatchTargets).where(*_THESE_TARGETS).values(target_ids=list(left))
+        await changed(session, keep, **batch)
     else:
-        await changed(session, delete(BatchTargets).where(*batch))
+        await changed(session, _DROP_TARGETS, **batch)
 
 
 async def _count_reasons(session: AsyncSession, shared: Shared, entries: Sequence[Entry]) -> None:
@@ -238,21 +267,7 @@ async def _count_reasons(session: AsyncSession, shared: Shared, entries: Sequenc
 async def pick(session: AsyncSession, campaign_no: int) -> tuple[int, int, int] | None:
     """Chooses an open batch that nobody holds, those never tried first, and counts an attempt. The caller
     commits before the batch is sent: so a crash counts. Returns (batch_no, attempts, pending)."""
-    free = (
-        select(col(Batch.batch_no))
-        .where(col(Batch.campaign_no) == campaign_no, col(Batch.pending) > 0)
-        .order_by(col(Batch.attempts), col(Batch.batch_no))
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
-    )
-    picked = await session.execute(
-        update(Batch)
-        .where(col(Batch.campaign_no) == campaign_no, col(Batch.batch_no) == free)
-        .values(attempts=col(Batch.attempts) + 1)
-        .returning(col(Batch.batch_no), col(Batch.attempts), col(Batch.pending))
-        .execution_options(synchronize_session=False)
-    )
+    picked = await session.execute(_PICK, {"this_campaign": campaign_no})
     row = picked.one_or_none()
     return None if row is None else (row.batch_no, row.attempts, row.pending)
 

@@ -8,7 +8,14 @@ from functools import cached_property
 import orjson
 
 from app.campaigns.models import Campaign
-from app.channels.distinct import DISTINCT_PREFIX, MEMBERS_WITH_KEY, cid_of, distinct_id, members_key
+from app.channels.distinct import (
+    DISTINCT_PREFIX,
+    MEMBERS_WITH_KEY,
+    cid_of,
+    distinct_id,
+    members_key,
+    pair_key,
+)
 from app.messages.rendering import (
     ChannelIdTemplate,
     MessageTemplate,
@@ -116,12 +123,25 @@ class Blueprint:
         return self.cid(DISTINCT_PREFIX)
 
     def _founding(self, cid: str, receivers: Sequence[str]) -> tuple[int, str | None]:
+        if self._only_founder is not None and len(receivers) == 1 and receivers[0] != self._only_founder:
+            return 2, self._pair_key(cid, self._only_founder, receivers[0])
         members = self._member_ids_of_created.union(receivers)
         if len(members) > MEMBERS_WITH_KEY:
             return len(members), None
         if self._distinct_beginning is not None:
             return len(members), cid[len(self._distinct_beginning) :]
         return len(members), members_key(members)
+
+    @cached_property
+    def _only_founder(self) -> str | None:
+        """The one member of created channels besides the receiver, in most campaigns their sender."""
+        members = self._members_of_created()
+        return members[0].user_id if len(members) == 1 else None
+
+    def _pair_key(self, cid: str, founder: str, receiver: str) -> str:
+        if self._distinct_beginning is not None:
+            return cid[len(self._distinct_beginning) :]
+        return pair_key(founder, receiver)
 
     def cid(self, channel_id: str) -> str:
         """The cid of a channel of the template's type."""

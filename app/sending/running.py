@@ -2,13 +2,19 @@
 
 from collections.abc import Collection
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.campaigns.models import Campaign
 from app.campaigns.states import Status, StatusReason
 from app.database import now
+
+_STATE = (
+    select(col(Campaign.status), col(Campaign.stop_at), col(Campaign.status_reason))
+    .where(col(Campaign.campaign_no) == bindparam("this_campaign"), col(Campaign.deleted_at).is_(None))
+    .with_for_update(read=True)
+)
 
 
 class CampaignNotRunning(Exception):
@@ -21,11 +27,7 @@ async def ensure_running(session: AsyncSession, campaign_no: int, statuses: Coll
     Shares the campaign's row until the commit: a pause or stop waits for it, and afterwards nothing more
     commits. Called last, because held from the start it would keep a pause waiting for seconds.
     """
-    found = await session.execute(
-        select(col(Campaign.status), col(Campaign.stop_at), col(Campaign.status_reason))
-        .where(col(Campaign.campaign_no) == campaign_no, col(Campaign.deleted_at).is_(None))
-        .with_for_update(read=True)
-    )
+    found = await session.execute(_STATE, {"this_campaign": campaign_no})
     row = found.one_or_none()
     if row is None or row.status not in statuses or row.status_reason == StatusReason.QUOTA_EXCEEDED:
         raise CampaignNotRunning

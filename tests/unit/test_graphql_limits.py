@@ -168,3 +168,18 @@ def test_misspelt_fields_get_no_suggestions() -> None:
 def test_a_known_document_is_neither_parsed_nor_validated_again() -> None:
     documents = Documents(SCHEMA, Settings())
     assert documents.admit("{ few { id } }") is documents.admit("{ few { id } }")
+
+
+PAGED = "query ($n: Int) { trees(first: $n) { nodes { leaves(first: $n) { nodes { id } } } } }"
+
+
+def test_a_page_size_in_a_variable_counts_as_the_request_gives_it() -> None:
+    documents = Documents(SCHEMA, Settings(max_document_cost=500))
+    for n, admitted in ((5, True), (100, False), (10, True), (None, False)):
+        if admitted:
+            documents.admit(PAGED, {"n": n})
+        else:
+            with pytest.raises(Refused):
+                documents.admit(PAGED, {"n": n})
+    with pytest.raises(Refused):
+        documents.admit(PAGED)
