@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 DialectName = Literal["sqlite", "postgresql"]
 Hook = Callable[[], Awaitable[None]]
 
-WAL_BYTES_BEFORE_CHECKPOINT = 16 * 1024 * 1024
+WAL_BYTES_BEFORE_CHECKPOINT = 32 * 1024 * 1024
 SQLITE_BUSY_SECONDS = 30.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -204,7 +204,7 @@ class Database:
                     await asyncio.sleep(0.001)
 
     async def checkpoint_if_large(self) -> None:
-        """Moves SQLite's log into the database once it is over 16 MB. One process at a time may do this.
+        """Moves SQLite's log into the database once it is over 32 MB. One process at a time may do this.
 
         Connections never checkpoint by themselves: beside other writers the log then grew to 1 GB.
         """

@@ -25,6 +25,9 @@ class Amount:
     rows: int
     characters: int
 
+    def __str__(self) -> str:
+        return f"{self.rows:,} rows with {self.characters:,} characters"
+
 
 Content = Mapping[str, Amount]
 
