@@ -16,7 +16,7 @@ from scripts.benchmarks.working import Worker, WorkerFailed, running
 
 CAMPAIGN = "bench"
 TEXT = "Hello {{ receiver.name }}"
-_SECONDS_BETWEEN_LOOKS = 0.01
+_SECONDS_BETWEEN_LOOKS = 0.05
 _SECONDS_WITHOUT_END = 600.0
 
 
