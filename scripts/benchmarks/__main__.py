@@ -1,6 +1,7 @@
 """The command `scripts/bench`."""
 
 from pathlib import Path
+from statistics import median
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ from scripts.benchmarks.comparing import Differing
 from scripts.benchmarks.interrupts import ending_in_order
 from scripts.benchmarks.places import PLACES, PlaceName
 from scripts.benchmarks.send import Plan, measure
+from scripts.benchmarks.starting import starts
 from scripts.benchmarks.working import WorkerFailed
 
 app = typer.Typer(
@@ -48,7 +50,7 @@ def send(
     **The campaign**: real worker processes send "Hello {{ receiver.name }}" into a new channel for each
     user, with sender and receiver as members. *Start to completed* is the time from the call that starts the
     campaign until a reader in another process sees it COMPLETED; *first message* until one sees a message.
-    Both are looked at every 10 ms.
+    Both are looked at every 50 ms.
 
     **The floor**: the same rows into the same tables of a copy of the same database (same schema, indexes,
     users, settings and durability), by one INSERT ... SELECT per table and transaction, with the text as an
@@ -61,7 +63,7 @@ def send(
 
     **Memory** is that of the largest worker: *peak* is what the kernel reports (VmHWM), which on SQLite has
     pages of the database file that are only mapped; *its own* is memory that belongs to it (RssAnon, sampled
-    every 10 ms). **Processor time** is the sum over workers, and the figure that a busy machine disturbs
+    every 50 ms). **Processor time** is the sum over workers, and the figure that a busy machine disturbs
     least. Compare nothing but ratios across machines or runs.
     """
     names = _names(databases)
@@ -74,6 +76,18 @@ def send(
         errors.print(f"[bold red]Failed:[/] {failure}", highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
     report.show(plan, results)
+
+
+@app.command()
+def start(
+    repeat: Annotated[int, typer.Option(min=1, max=99, help="How many starts are measured.")] = 5,
+) -> None:
+    """A second start of `carillon run`: seconds from the command until /readyz answers 200."""
+    seconds = starts(repeat)
+    typer.echo(
+        f"ready after {median(seconds):.2f} s ({min(seconds):.2f}-{max(seconds):.2f}), "
+        f"median (least to most) of {repeat}"
+    )
 
 
 def _names(databases: str) -> list[PlaceName]:
