@@ -45,6 +45,7 @@ class Housekeeping:
             self._sending.wake()
             await self._step(self._release_capacity)
             await self._step(self._count_segments)
+            await self._step(self._database.checkpoint_if_large)  # what the API wrote, not only batches
             if asyncio.get_running_loop().time() >= self._prune_at:
                 await self._step(self._prune)
                 self._prune_at = asyncio.get_running_loop().time() + SECONDS_BETWEEN_PRUNINGS
