@@ -134,8 +134,7 @@ class Database:
 
     `durable` False lets a power cut take back the last commits (never half of one) on SQLite: right for a
     sender, whose batch would be sent again; `inline` runs SQLite in the calling thread, right for a process
-    that does nothing else (see `inline_sqlite`). On PostgreSQL no transaction lasts longer than
-    `transaction_seconds`, so that a process which is stopped, not dead, does not keep its locks.
+    that does nothing else (see `inline_sqlite`).
     """
 
     def __init__(
@@ -145,7 +144,6 @@ class Database:
         durable: bool = True,
         inline: bool = False,
         pool_size: int = 8,
-        transaction_seconds: int = 30,
     ) -> None:
         self.url = make_url(url)
         self.dialect: DialectName = "sqlite" if self.url.drivername.startswith("sqlite") else "postgresql"
@@ -159,7 +157,7 @@ class Database:
             self._reader = _sqlite_engine(self.url, begin="BEGIN", pool_size=pool_size, **kind)
             self._writer = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE", pool_size=2, **kind)
         else:
-            self._writer = _postgres_engine(self.url, pool_size, transaction_seconds)
+            self._writer = _postgres_engine(self.url, pool_size)
             self._reader = self._writer.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
@@ -270,6 +268,13 @@ def is_infrastructure(error: BaseException) -> bool:
     )
 
 
+def waited_too_long(error: BaseException) -> bool:
+    """Whether a lock was not to be had within `lock_timeout` (PostgreSQL)."""
+    return isinstance(error, DBAPIError | psycopg.Error) and isinstance(
+        getattr(error, "orig", error), psycopg.errors.LockNotAvailable
+    )
+
+
 def dialect_of(session: AsyncSession) -> DialectName:
     """Which database this session speaks to."""
     return "sqlite" if session.get_bind().dialect.name == "sqlite" else "postgresql"
@@ -314,7 +319,7 @@ def _sqlite_engine(url: URL, *, begin: str, durable: bool, inline: bool, pool_si
     return engine
 
 
-def _postgres_engine(url: URL, pool_size: int, transaction_seconds: int) -> AsyncEngine:
+def _postgres_engine(url: URL, pool_size: int) -> AsyncEngine:
     return create_async_engine(
         url.set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
@@ -323,9 +328,9 @@ def _postgres_engine(url: URL, pool_size: int, transaction_seconds: int) -> Asyn
         json_serializer=_to_json,
         json_deserializer=orjson.loads,
         connect_args={
-            # Custom plans: a generic one makes small COPY batches half as fast.
-            "options": f"-c timezone=UTC -c transaction_timeout={transaction_seconds}s"
-            " -c plan_cache_mode=force_custom_plan",
+            # A process that is stopped, not dead, does not keep its locks for ever. Custom plans: a generic
+            # one makes small COPY batches half as fast.
+            "options": "-c timezone=UTC -c transaction_timeout=30s -c plan_cache_mode=force_custom_plan",
             "connect_timeout": 5,
             "keepalives_idle": 5,
             "keepalives_interval": 2,

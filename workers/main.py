@@ -55,7 +55,7 @@ def main() -> None:
 
 async def _work(settings: Settings, redis_url: str) -> None:
     stopping = asyncio.Event()
-    database = Database(settings.database, durable=False, inline=True, pool_size=4, transaction_seconds=5)
+    database = Database(settings.database, durable=False, inline=True, pool_size=4)
     publisher = Publisher(redis_url)
     sending = SendingLoop(
         Engine(database, publisher, settings.messages_per_second, settings.monthly_messages)

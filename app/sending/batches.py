@@ -30,7 +30,11 @@ from app.sending.writing import BatchWriter, Disagreement, Entry, Shared, TakenC
 
 log = structlog.get_logger(__name__)
 
-LOCK_WAIT = "100ms"  # longer waits give the batch back, so that no pause or mutation queues behind it
+# Longer waits for a lock give the batch back, so that no pause or mutation queues behind it; a process that
+# is stopped, not dead, loses its batch after five seconds instead of keeping it for ever.
+_BOUND_WAITS = text(
+    "SELECT set_config('lock_timeout', '100ms', true), set_config('transaction_timeout', '5s', true)"
+)
 
 # The statements of every batch are built once: building them took a twentieth of the sender's time.
 _THIS_BATCH = (
@@ -99,7 +103,7 @@ async def send_slice(
     Raises `BatchTaken`, `CampaignNotRunning`, `SenderMissing`, or `Disagreement` rather than commit ledger
     rows, messages and counts that differ. Whatever it raises, nothing of it may be committed.
     """
-    await _bound_lock_waits(session)
+    await _bound_waits(session)
     target_ids = await lock_batch(session, campaign_no, batch_no)
     campaign = await _running(session, campaign_no)
     blueprint = blueprints.of(campaign)
@@ -122,12 +126,9 @@ async def send_slice(
     return Slice(len(entries), sum(entry.status == RecipientStatus.SENT for entry in entries))
 
 
-async def _bound_lock_waits(session: AsyncSession) -> None:
+async def _bound_waits(session: AsyncSession) -> None:
     if dialect_of(session) == "postgresql":
-        await session.execute(
-            text("SELECT set_config('lock_timeout', :wait, true)"),
-            {"wait": LOCK_WAIT},
-        )
+        await session.execute(_BOUND_WAITS)
 
 
 async def lock_batch(session: AsyncSession, campaign_no: int, batch_no: int) -> list[str]:

@@ -13,7 +13,7 @@ import structlog
 from app.campaigns import lifecycle, queries
 from app.campaigns.queries import Working
 from app.campaigns.states import Status, StatusReason
-from app.database import Database, is_infrastructure
+from app.database import Database, is_infrastructure, waited_too_long
 from app.ledger import queries as ledger
 from app.progress import Publisher
 from app.sending import batches, isolation, throttle
@@ -165,6 +165,8 @@ class Engine:
         except Exception as error:
             if is_infrastructure(error):
                 await self._forgive(number, batch_no)
+                if waited_too_long(error):
+                    return Sending.GIVEN_BACK, 0
                 raise
             log.exception("batch failed", campaign=campaign.campaign_id, batch=batch_no, attempt=attempts)
             return Sending.FAILED, 0

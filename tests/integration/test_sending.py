@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from sqlmodel import col
 
 from app.campaigns import lifecycle, service
@@ -454,3 +454,28 @@ async def test_two_starts_at_once_start_once(database: Database) -> None:
     assert sum(isinstance(result, Campaign) for result in results) == 1
     assert {getattr(result, "code", "started") for result in results} == {"started", "CONFLICT"}
     assert (await books(database, await work(database))).sent == 1
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_the_waits_of_a_batch_are_bounded_for_its_transaction_only(database: Database) -> None:
+    async with database.transaction() as session:
+        await batches._bound_waits(session)
+        for setting, value in (("lock_timeout", "100ms"), ("transaction_timeout", "5s")):
+            shown = await session.execute(text("SELECT current_setting(:name)"), {"name": setting})
+            assert shown.scalar_one() == value
+    async with database.transaction() as session:
+        shown = await session.execute(text("SELECT current_setting('transaction_timeout')"))
+        assert shown.scalar_one() == "30s"
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_batch_that_waits_for_a_channel_is_given_back(database: Database) -> None:
+    await add_channel(database, "messaging:ann-news", ["ann"])
+    campaign = await a_campaign(database, ["ann"])
+    worker = engine(database)
+    async with database.transaction() as holder:
+        await holder.execute(select(Channel).with_for_update())
+        await worker.turn()
+        assert worker._backoff == {}
+        assert (await books(database, campaign)).pending == 1
+    assert (await work(database)).status == "COMPLETED"
