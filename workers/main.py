@@ -8,6 +8,8 @@ import gc
 import os
 import signal
 import socket
+import threading
+import time
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +31,7 @@ from app.sending.engine import Engine
 from app.settings import Settings, load
 from workers.housekeeping import Housekeeping
 from workers.segments import count_segments
-from workers.sending import SendingLoop, send
+from workers.sending import STUCK_SECONDS, SendingLoop, send
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +72,9 @@ async def _work(settings: Settings, redis_url: str) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop)
     name = os.environ.get(NAME) or f"{socket.gethostname()}-{os.getpid()}"
     ear = asyncio.create_task(_listen(redis_url, {"sending": sending, "database": database}))
-    health = asyncio.create_task(_show_health(redis_url, name, sending))
+    pulse = Pulse(sending)
+    pulse.start()
+    health = asyncio.create_task(_show_health(redis_url, name, pulse))
     log.info("worker ready", worker=name)
     try:
         await _until_stopped(stopping, sending.run(stopping), housekeeping.run(stopping))
@@ -119,19 +123,33 @@ async def _listen(redis_url: str, ctx: dict[str, Any]) -> None:
         await asyncio.sleep(QUEUE_RETRY_SECONDS)
 
 
-async def _show_health(redis_url: str, name: str, sending: SendingLoop) -> None:
+async def _show_health(redis_url: str, name: str, pulse: "Pulse") -> None:
     """Shows that this worker lives: to the supervisor by a file, to `/readyz` by a key that expires."""
-    heartbeat = os.environ.get(HEARTBEAT_FILE)
     async with Redis.from_url(redis_url, socket_timeout=1, socket_connect_timeout=1) as redis:
         while True:
-            if heartbeat and not sending.stuck:
-                _touch(heartbeat)
-            await _tell(redis, name, sending)
+            pulse.ticked_at = time.monotonic()
+            await _tell(redis, name, pulse.sending)
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
 
-def _touch(path: str) -> None:
-    Path(path).touch()
+class Pulse:
+    """Touches the heartbeat file every second, from a thread: a slow statement holds the event loop up, which
+    is no reason to be killed. It stops when the process is stopped, or when the loop or a turn is stuck."""
+
+    def __init__(self, sending: SendingLoop) -> None:
+        self.sending = sending
+        self.ticked_at = time.monotonic()
+
+    def start(self) -> None:
+        """Begins, if a supervisor wants to know."""
+        if path := os.environ.get(HEARTBEAT_FILE):
+            threading.Thread(target=self._beat, args=(Path(path),), name="pulse", daemon=True).start()
+
+    def _beat(self, file: Path) -> None:
+        while True:
+            if not self.sending.stuck and time.monotonic() - self.ticked_at < STUCK_SECONDS:
+                file.touch()
+            time.sleep(HEARTBEAT_SECONDS)
 
 
 async def _tell(redis: Redis, name: str, sending: SendingLoop) -> None:

@@ -111,7 +111,9 @@ def _final(campaign: Campaign) -> bool:
 def _speed(campaign: Campaign, over_the_window: float, at: datetime) -> float:
     """The speed over the window, or over the time since the start where that is shorter."""
     since_start = at - (campaign.started_at or at)
-    return over_the_window * (SPEED_WINDOW / min(SPEED_WINDOW, max(SHORTEST_WINDOW, since_start)))
+    speed = over_the_window * (SPEED_WINDOW / min(SPEED_WINDOW, max(SHORTEST_WINDOW, since_start)))
+    # Batches tell what they sent, not when within their time: a slow campaign's may reach back further.
+    return min(speed, campaign.max_messages_per_second or speed)
 
 
 async def snapshots(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[int, Snapshot]:

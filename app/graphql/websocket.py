@@ -158,9 +158,7 @@ class Connection:
             case "connection_init":
                 await self._initialise(payload or {})
             case "ping":
-                await self._send(
-                    {"type": "pong"} if payload is None else {"type": "pong", "payload": payload}
-                )
+                await self._send({"type": "pong"})  # a payload, optional by the protocol, may be unsendable
             case "pong":
                 pass
             case "subscribe":
@@ -190,7 +188,8 @@ class Connection:
         if self._viewer is None:
             raise Closing(4401, "Unauthorized")
         if name in self._running:
-            raise Closing(4409, f"Subscriber for {name[:50]} already exists")
+            shown = name[:50].encode("ascii", "replace").decode()
+            raise Closing(4409, f"Subscriber for {shown} already exists")
         if payload is None or not isinstance(payload.get("query"), str):
             raise Closing(4400, "subscribe needs a payload with a query")
         limit = self._transport.settings.max_subscriptions_per_connection
@@ -253,4 +252,8 @@ def _id_of(message: dict[str, Any]) -> str:
     name = message.get("id")
     if not isinstance(name, str) or not name:
         raise Closing(4400, "An operation needs an id")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise Closing(4400, "An operation's id has half of a surrogate pair") from None
     return name

@@ -3,13 +3,20 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Select, and_, func, select
+from sqlalchemy import Select, and_, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from app.database import dialect_of
 from app.ledger import queries
 from app.ledger.models import Batch, BatchTargets, Plan, Recipient, RecipientStatus
 from app.messages.models import Message
+
+# Counting all of a large campaign takes as long as it takes; and right after a campaign, statistics that say
+# that its tables are empty lead to a loop over millions of look-ups.
+_TAKE_YOUR_TIME = text(
+    "SELECT set_config('transaction_timeout', '0', true), set_config('enable_nestloop', 'off', true)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,8 @@ class Books:
 
 async def audit(session: AsyncSession, campaign_no: int) -> Books:
     """Counts ledger rows, messages and waiting ids of a campaign; `session` must be one snapshot."""
+    if dialect_of(session) == "postgresql":
+        await session.execute(_TAKE_YOUR_TIME)
     statuses = await _ledger_by_status(session, campaign_no)
     pending, held_twice = await _waiting(session, campaign_no)
     messages = await _count(session, select(col(Message.id)).where(col(Message.campaign_no) == campaign_no))

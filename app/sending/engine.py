@@ -113,37 +113,46 @@ class Engine:
         return await self._finish(campaign)
 
     async def _pace(self, campaign: Working) -> tuple[Reservation | None, float]:
-        """The slice that is reserved for this campaign, and how long until it may be sent."""
+        """The slice that is reserved for this campaign, and how long until it may be sent. What was reserved
+        at another pace is dropped, so that a new one takes effect at once."""
         now = asyncio.get_running_loop().time()
-        if campaign.campaign_no not in self._reserved:
+        limits = throttle.limits_of(
+            campaign.campaign_no, campaign.max_messages_per_second, self.messages_per_second
+        )
+        reservation, at = self._reserved.pop(campaign.campaign_no, (None, now))
+        if reservation is None or reservation.limits != limits:
             reservation = await throttle.reserve(
                 self.database,
                 campaign.campaign_no,
                 campaign.max_messages_per_second,
                 self.messages_per_second,
             )
-            if reservation is None:
-                return None, 0.0
-            self._reserved[campaign.campaign_no] = (reservation, now + reservation.wait)
-        reservation, at = self._reserved[campaign.campaign_no]
-        if at > now:
+            at = now + (reservation.wait if reservation else 0.0)
+        if reservation is not None and at > now:
+            self._reserved[campaign.campaign_no] = (reservation, at)
             return reservation, at - now
-        del self._reserved[campaign.campaign_no]
         return reservation, 0.0
 
     async def _send_slice(self, campaign: Working, reservation: Reservation | None) -> Sending:
+        """One batch; of a paced campaign as many batches, or as little of one, as the slice has messages."""
+        if reservation is None:
+            return (await self._send_batch(campaign, None))[0]
+        left, outcome = reservation.messages, Sending.SENT
+        clock = asyncio.get_running_loop().time
+        until = clock() + throttle.SLICE_SECONDS
+        while left > 0 and outcome == Sending.SENT and clock() < until:
+            outcome, settled = await self._send_batch(campaign, left)
+            left -= settled
+        await throttle.give_back(self.database, reservation, left)
+        return Sending.SENT if left < reservation.messages else outcome
+
+    async def _send_batch(self, campaign: Working, limit: int | None) -> tuple[Sending, int]:
         async with self.database.transaction() as session:
             picked = await batches.pick(session, campaign.campaign_no)
-        sent = 0
         if picked is None:
-            outcome = Sending.NOTHING_OPEN
-        else:
-            batch_no, attempts, _ = picked
-            limit = None if reservation is None else reservation.messages
-            outcome, sent = await self._try(campaign, batch_no, attempts, limit)
-        if reservation is not None:
-            await throttle.give_back(self.database, reservation, reservation.messages - sent)
-        return outcome
+            return Sending.NOTHING_OPEN, 0
+        batch_no, attempts, _ = picked
+        return await self._try(campaign, batch_no, attempts, limit)
 
     async def _try(
         self, campaign: Working, batch_no: int, attempts: int, limit: int | None

@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 FIRST_CHUNK = 2_000  # so that the first message of a large audience goes out within half a second
 CHUNK = 20_000
 BATCH = 1_000  # 15 to 30 ms of sending on SQLite
+SMALLEST_BATCH = 100  # the pace may be lifted at any time: many small batches would then be slow
 SECONDS_A_THROTTLED_BATCH = 2  # so that the speed over ten seconds can be told from batches
 
 
@@ -147,7 +148,7 @@ async def _store(
 def _batch_size(campaign: Campaign) -> int:
     if campaign.max_messages_per_second is None:
         return BATCH
-    return max(10, min(BATCH, campaign.max_messages_per_second * SECONDS_A_THROTTLED_BATCH))
+    return max(SMALLEST_BATCH, min(BATCH, campaign.max_messages_per_second * SECONDS_A_THROTTLED_BATCH))
 
 
 async def _insert_batches(

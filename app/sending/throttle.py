@@ -17,6 +17,8 @@ from app.database import Database, dialect_of, now
 from app.ledger.models import Rate
 
 SLICE_SECONDS = 0.2
+MOST_WORKERS = 64
+CLOCK_SLACK = timedelta(seconds=1)
 SERVER = 0  # the scope of CARILLON_MESSAGES_PER_SECOND
 
 
@@ -29,15 +31,22 @@ class Reservation:
     limits: tuple[tuple[int, int], ...]  # (scope, messages a second)
 
 
-async def reserve(
-    database: Database, campaign_no: int, campaign_limit: int | None, server_limit: int | None
-) -> Reservation | None:
-    """Reserves the next slice: 0.2 s of the slower limit, but one message at least. None: no limit."""
-    limits = tuple(
+def limits_of(
+    campaign_no: int, campaign_limit: int | None, server_limit: int | None
+) -> tuple[tuple[int, int], ...]:
+    """The limits that hold for a campaign: (scope, messages a second)."""
+    return tuple(
         (scope, limit)
         for scope, limit in ((SERVER, server_limit), (campaign_no, campaign_limit))
         if limit is not None
     )
+
+
+async def reserve(
+    database: Database, campaign_no: int, campaign_limit: int | None, server_limit: int | None
+) -> Reservation | None:
+    """Reserves the next slice: 0.2 s of the slower limit, but one message at least. None: no limit."""
+    limits = limits_of(campaign_no, campaign_limit, server_limit)
     if not limits:
         return None
     messages = max(1, int(min(limit for _, limit in limits) * SLICE_SECONDS))
@@ -53,7 +62,9 @@ async def _advance(session: AsyncSession, scope: int, limit: int, messages: int,
     await session.execute(make(Rate).values(scope=scope, next_at=at).on_conflict_do_nothing())
     held = await session.execute(select(col(Rate.next_at)).where(col(Rate.scope) == scope).with_for_update())
     length = timedelta(seconds=messages / limit)
-    start = max(at, held.scalar_one())
+    next_at = held.scalar_one()
+    # Further ahead than all workers together can have reserved: the clock was set back.
+    start = at if next_at > at + MOST_WORKERS * length + CLOCK_SLACK else max(at, next_at)
     await _set(session, scope, start + length)
     return start
 
