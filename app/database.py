@@ -35,6 +35,7 @@ DialectName = Literal["sqlite", "postgresql"]
 Hook = Callable[[], Awaitable[None]]
 
 WAL_BYTES_BEFORE_CHECKPOINT = 32 * 1024 * 1024
+SECONDS_AFTER_BUSY_CHECKPOINT = 2.0
 SQLITE_BUSY_SECONDS = 30.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -148,6 +149,7 @@ class Database:
         self.url = make_url(url)
         self.dialect: DialectName = "sqlite" if self.url.drivername.startswith("sqlite") else "postgresql"
         self._turnstile: Turnstile | None = None
+        self._checkpoint_after = 0.0
         if self.dialect == "sqlite":
             path = Path(self.url.database or "").resolve()
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -212,19 +214,24 @@ class Database:
             size = self._file.with_name(self._file.name + "-wal").stat().st_size
         except FileNotFoundError:
             return
-        if size < WAL_BYTES_BEFORE_CHECKPOINT:
+        now = asyncio.get_running_loop().time()
+        if size < WAL_BYTES_BEFORE_CHECKPOINT or now < self._checkpoint_after:
             return
         async with self._turnstile.turn(), self._autocommit() as connection:
-            await connection.exec_driver_sql("PRAGMA busy_timeout = 1000")
-            await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-            await connection.exec_driver_sql("PRAGMA busy_timeout = 5000")
+            await connection.exec_driver_sql("PRAGMA busy_timeout = 50")
+            result = await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+            if result.scalar_one():  # a long read is in the way: it must not make every writer wait
+                self._checkpoint_after = now + SECONDS_AFTER_BUSY_CHECKPOINT
 
     @asynccontextmanager
     async def _autocommit(self) -> AsyncIterator[AsyncConnection]:
         async with self._reader.connect() as connection:
             await connection.exec_driver_sql("COMMIT")  # a checkpoint refuses to run inside a transaction
-            yield connection
-            await connection.exec_driver_sql("BEGIN")
+            try:
+                yield connection
+            finally:
+                await connection.exec_driver_sql("PRAGMA busy_timeout = 5000")
+                await connection.exec_driver_sql("BEGIN")
 
     async def close(self) -> None:
         """Closes every connection."""

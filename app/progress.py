@@ -5,6 +5,7 @@ The message is a campaign's number and nothing else: whoever hears it reads the 
 
 import asyncio
 import contextlib
+import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator
 
@@ -19,6 +20,7 @@ log = structlog.get_logger(__name__)
 
 CHANNEL = "carillon:progress"
 RECONNECT_SECONDS = 0.5
+SILENT_SECONDS = 5.0  # after a failure: a queue that hangs must not slow every batch down by a second
 
 
 class Publisher:
@@ -26,12 +28,16 @@ class Publisher:
 
     def __init__(self, url: str) -> None:
         self._redis: Redis = Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1)
+        self._silent_until = 0.0
 
     async def publish(self, campaign_no: int) -> None:
         """Says that the campaign's status or stats changed."""
+        if time.monotonic() < self._silent_until:
+            return
         try:
             await self._redis.publish(CHANNEL, str(campaign_no))
         except (RedisError, OSError) as error:
+            self._silent_until = time.monotonic() + SILENT_SECONDS
             log.debug("progress not published", campaign_no=campaign_no, error=str(error))
 
     def publish_after_commit(self, session: AsyncSession, campaign_no: int) -> None:

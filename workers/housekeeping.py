@@ -26,6 +26,10 @@ LONGEST_SLEEP_SECONDS = 2.0
 SECONDS_BETWEEN_PRUNINGS = 10.0
 
 
+class SettlingFailed(Exception):
+    """A due campaign could not be started or stopped; the log above says why. Tried again in two seconds."""
+
+
 class Housekeeping:
     """The housekeeping of one worker."""
 
@@ -36,36 +40,52 @@ class Housekeeping:
         self._database = database
         self._publisher = publisher
         self._sending = sending
-        self._prune_at = 0.0
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Rounds until `stopping` is set: one at the next due time, and one every two seconds at least."""
+        """Until `stopping` is set. What may take long runs beside what has to be in time."""
+        await asyncio.gather(
+            self._in_time(stopping),
+            self._every(LONGEST_SLEEP_SECONDS, self._count_segments, stopping),
+            self._every(SECONDS_BETWEEN_PRUNINGS, self._prune, stopping),
+        )
+
+    async def _in_time(self, stopping: asyncio.Event) -> None:
+        """A round at the next due time, and one every two seconds at least."""
         while not stopping.is_set():
-            await self._step(self._settle_due)
+            settled = await self._step(self._settle_due)
             self._sending.wake()
             await self._step(self._release_capacity)
-            await self._step(self._count_segments)
             await self._step(self._database.checkpoint_if_large)  # what the API wrote, not only batches
-            if asyncio.get_running_loop().time() >= self._prune_at:
-                await self._step(self._prune)
-                self._prune_at = asyncio.get_running_loop().time() + SECONDS_BETWEEN_PRUNINGS
-            await _wait(stopping, await self._seconds_to_next())
+            await _wait(stopping, await self._seconds_to_next() if settled else LONGEST_SLEEP_SECONDS)
 
-    async def _step(self, step: Callable[[], Awaitable[None]]) -> None:
+    async def _every(
+        self, seconds: float, step: Callable[[], Awaitable[None]], stopping: asyncio.Event
+    ) -> None:
+        while not stopping.is_set():
+            await self._step(step)
+            await _wait(stopping, seconds)
+
+    async def _step(self, step: Callable[[], Awaitable[None]]) -> bool:
+        """Whether it went well; a step that fails keeps no other from its turn."""
         try:
             await step()
         except Exception as error:
+            if isinstance(error, SettlingFailed):
+                return False
             if is_infrastructure(error):
                 log.warning("housekeeping could not reach the database", error=str(error))
             else:
                 log.exception("housekeeping step failed")
+            return False
+        return True
 
     async def _settle_due(self) -> None:
         """Starts and stops campaigns whose time has come."""
         async with self._database.read() as session:
             due = await queries.due(session, await now(session))
-        for campaign_no in due:
-            await self._step(partial(self._settle, campaign_no))
+        settled = [await self._step(partial(self._settle, campaign_no)) for campaign_no in due]
+        if not all(settled):
+            raise SettlingFailed
 
     async def _settle(self, campaign_no: int) -> None:
         async with self._database.transaction() as session:

@@ -125,7 +125,9 @@ async def due(session: AsyncSession, at: datetime) -> list[int]:
 
 async def next_due(session: AsyncSession) -> datetime | None:
     """When the next start or end comes, whatever the clock says now."""
-    starts = select(func.min(Campaign.scheduled_for)).where(col(Campaign.status) == Status.SCHEDULED)
+    starts = select(func.min(Campaign.scheduled_for)).where(
+        col(Campaign.status) == Status.SCHEDULED, col(Campaign.deleted_at).is_(None)
+    )
     ends = select(func.min(Campaign.stop_at)).where(col(Campaign.status).in_(sorted(ACTIVE)))
     instants = [(await session.execute(statement)).scalar_one() for statement in (starts, ends)]
     return min((instant for instant in instants if instant is not None), default=None)

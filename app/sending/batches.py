@@ -107,7 +107,7 @@ async def send_slice(
     target_ids = await lock_batch(session, campaign_no, batch_no)
     campaign = await _running(session, campaign_no)
     blueprint = blueprints.of(campaign)
-    taken = target_ids[:limit]
+    taken = target_ids[: min(limit or len(target_ids), blueprint.most_at_once)]
     writer = await writer_of(session)
     shared = Shared(
         campaign_no,
@@ -118,10 +118,10 @@ async def send_slice(
         blueprint.created_channels if blueprint.creates else None,
     )
     entries = [Entry(target_id) for target_id in taken]
-    await settle_without_writing(writer, blueprint, entries)
+    entries = entries[: await settle_without_writing(writer, blueprint, entries)]
     created = await _take_channels(writer, entries, shared)
     await _write(session, writer, blueprint, entries, shared)
-    await close_batch(session, shared, entries, target_ids[len(taken) :], created)
+    await close_batch(session, shared, entries, target_ids[len(entries) :], created)
     await ensure_running(session, campaign_no, {Status.IN_PROGRESS})
     return Slice(len(entries), sum(entry.status == RecipientStatus.SENT for entry in entries))
 
@@ -274,12 +274,19 @@ async def pick(session: AsyncSession, campaign_no: int) -> tuple[int, int, int] 
 
 
 async def forgive(session: AsyncSession, campaign_no: int, batch_no: int) -> None:
-    """Takes an attempt back that failed through no fault of the batch."""
-    await changed(
-        session,
-        update(Batch)
+    """Takes an attempt back that failed through no fault of the batch. Whoever holds the batch now clears
+    its attempts by success, so that this never waits for him."""
+    free = (
+        select(col(Batch.batch_no))
         .where(
             col(Batch.campaign_no) == campaign_no, col(Batch.batch_no) == batch_no, col(Batch.attempts) > 0
         )
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    await changed(
+        session,
+        update(Batch)
+        .where(col(Batch.campaign_no) == campaign_no, col(Batch.batch_no) == free)
         .values(attempts=col(Batch.attempts) - 1),
     )

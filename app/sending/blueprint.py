@@ -22,6 +22,7 @@ from app.messages.rendering import (
 )
 from app.sending.writing import ChannelState, CreatedChannels, CreatedMember
 
+ROWS_AT_ONCE = 10_000  # members written by one transaction: it has to stay short
 KEPT = 64  # compiled campaigns a process keeps; more than run at once
 
 
@@ -49,6 +50,11 @@ class Blueprint:
     def channel_type(self) -> str | None:
         """The type of the channels to write into; None without a channel template."""
         return self.campaign.channel_template["type"] if self.campaign.channel_template else None
+
+    @cached_property
+    def most_at_once(self) -> int:
+        """How many targets one transaction takes at most."""
+        return max(1, ROWS_AT_ONCE // (1 + len(self._members_of_created())))
 
     @cached_property
     def names_channel(self) -> bool:

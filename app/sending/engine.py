@@ -48,10 +48,13 @@ class Engine:
     publisher: Publisher
     messages_per_second: int | None = None
     monthly_messages: int | None = None
+    seconds_to_confirm: float = 1.0  # before a batch is isolated: see `_is_confirmed`
     sent: int = 0
     _blueprints: Blueprints = field(default_factory=Blueprints)
     _reserved: dict[int, tuple[Reservation, float]] = field(default_factory=dict)
     _backoff: dict[int, tuple[float, float]] = field(default_factory=dict)  # campaign: (seconds, until)
+    _unforgiven: list[tuple[int, int]] = field(default_factory=list)
+    _suspected: dict[tuple[int, int, int], float] = field(default_factory=dict)
 
     async def turn(self) -> float:
         """A slice of each campaign that has work. Returns the seconds until the next turn is worth it."""
@@ -60,6 +63,7 @@ class Engine:
         running = {campaign.campaign_no for campaign in working}
         self._reserved = {number: held for number, held in self._reserved.items() if number in running}
         self._backoff = {number: held for number, held in self._backoff.items() if number in running}
+        self._suspected = {batch: at for batch, at in self._suspected.items() if batch[0] in running}
         waits = [await self._campaign(campaign) for campaign in working]
         return min(waits, default=IDLE_SECONDS)
 
@@ -88,16 +92,18 @@ class Engine:
         return seconds
 
     async def _work_on(self, campaign: Working) -> float:
-        planned = campaign.planned
+        planned, overtaken = campaign.planned, False
         if not planned:
             outcome = await plan_chunk(self.database, campaign.campaign_no, capacity=self.monthly_messages)
             await self.publisher.publish(campaign.campaign_no)
             if outcome == Planning.OVER_QUOTA:
                 return IDLE_SECONDS
             planned = outcome == Planning.FINISHED
+            overtaken = outcome == Planning.OVERTAKEN
         if campaign.status == Status.PAUSED:
-            return IDLE_SECONDS if planned else 0.0
-        return await self._send(campaign, planned)
+            return IDLE_SECONDS if planned or overtaken else 0.0
+        wait = await self._send(campaign, planned)
+        return max(wait, OTHERS_AT_WORK_SECONDS) if overtaken else wait
 
     async def _send(self, campaign: Working, planned: bool) -> float:
         reservation, wait = await self._pace(campaign)
@@ -147,20 +153,36 @@ class Engine:
         return Sending.SENT if left < reservation.messages else outcome
 
     async def _send_batch(self, campaign: Working, limit: int | None) -> tuple[Sending, int]:
+        while self._unforgiven:
+            await self._forgive(*self._unforgiven[-1])
+            self._unforgiven.pop()
         async with self.database.transaction() as session:
             picked = await batches.pick(session, campaign.campaign_no)
         if picked is None:
             return Sending.NOTHING_OPEN, 0
-        batch_no, attempts, _ = picked
-        return await self._try(campaign, batch_no, attempts, limit)
+        batch_no, attempts, pending = picked
+        isolate = attempts > (isolation.MAX_TRIES if pending > 1 else isolation.MAX_TRIES_ALONE)
+        if isolate and not self._is_confirmed(campaign.campaign_no, batch_no, pending):
+            await self._forgive(campaign.campaign_no, batch_no)
+            return Sending.GIVEN_BACK, 0
+        return await self._try(campaign, batch_no, isolate, limit)
+
+    def _is_confirmed(self, campaign_no: int, batch_no: int, pending: int) -> bool:
+        """Whether a batch stood as it is a second ago too. Workers that pick it at the same moment each count
+        a try before one of them gets it: a batch that is merely wanted must not be taken for a broken one."""
+        batch, at = (campaign_no, batch_no, pending), asyncio.get_running_loop().time()
+        if at - self._suspected.setdefault(batch, at) < self.seconds_to_confirm:
+            return False
+        del self._suspected[batch]
+        return True
 
     async def _try(
-        self, campaign: Working, batch_no: int, attempts: int, limit: int | None
+        self, campaign: Working, batch_no: int, isolate: bool, limit: int | None
     ) -> tuple[Sending, int]:
         number = campaign.campaign_no
         try:
             async with self.database.transaction() as session:
-                if attempts > isolation.MAX_TRIES:
+                if isolate:
                     await isolation.isolate(session, number, batch_no)
                     return Sending.FAILED, 0
                 sent = await batches.send_slice(session, number, batch_no, limit, self._blueprints)
@@ -173,11 +195,12 @@ class Engine:
             return Sending.GIVEN_BACK, 0
         except Exception as error:
             if is_infrastructure(error):
-                await self._forgive(number, batch_no)
+                # The database may be away still: what it owes is paid when it answers again.
+                self._unforgiven.append((number, batch_no))
                 if waited_too_long(error):
                     return Sending.GIVEN_BACK, 0
                 raise
-            log.exception("batch failed", campaign=campaign.campaign_id, batch=batch_no, attempt=attempts)
+            log.exception("batch failed", campaign=campaign.campaign_id, batch=batch_no)
             return Sending.FAILED, 0
         self.sent += sent.sent
         await self.publisher.publish(number)

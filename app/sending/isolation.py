@@ -16,12 +16,14 @@ from app.sending.writing import Entry, Shared
 log = structlog.get_logger(__name__)
 
 MAX_TRIES = 2
+MAX_TRIES_ALONE = 5  # crashes have other reasons too: the last one standing gets some more
 # A half has one try before it is halved again: ten tries find one of a thousand.
 TRIES_OF_A_HALF = MAX_TRIES - 1
 
 
 async def isolate(session: AsyncSession, campaign_no: int, batch_no: int) -> None:
-    """Halves a batch that failed `MAX_TRIES` times; a batch of one is settled as FAILED INTERNAL_ERROR.
+    """Halves a batch that failed `MAX_TRIES` times; a batch of one, after `MAX_TRIES_ALONE`, is settled as
+    FAILED INTERNAL_ERROR.
 
     Raises `BatchTaken` or `CampaignNotRunning`. Locks the plan, then the batch.
     """

@@ -3,8 +3,9 @@
 Reads only. The preview of a campaign runs this very code.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 import structlog
 
@@ -12,7 +13,6 @@ from app.channels.distinct import channel_id_problem, members_key
 from app.ids import new_uuid
 from app.ledger.models import OutcomeReason, RecipientStatus
 from app.messages.rendering import (
-    ChannelIdTemplate,
     Fields,
     RenderError,
     Variables,
@@ -24,6 +24,8 @@ from app.sending.writing import BatchWriter, ChannelState, Entry
 
 log = structlog.get_logger(__name__)
 
+SECONDS_TO_RENDER = 0.5  # ten times what a thousand usual messages take; hostile templates can be slower
+
 
 class SenderMissing(Exception):
     """The sender was deleted or deactivated while the campaign runs."""
@@ -33,14 +35,16 @@ class SenderMissing(Exception):
 class Going:
     """An entry that is still to be sent, with its receiver and channel as the templates see them."""
 
+    position: int
     entry: Entry
     variables: Variables
 
 
-async def settle_without_writing(writer: BatchWriter, blueprint: Blueprint, entries: Sequence[Entry]) -> None:
+async def settle_without_writing(writer: BatchWriter, blueprint: Blueprint, entries: Sequence[Entry]) -> int:
     """Settles every entry that is not sent; the others stay PENDING with their channel and message.
 
-    Raises `SenderMissing`.
+    Returns how many entries, from the first on, it came to within `SECONDS_TO_RENDER`: the others are
+    untouched, and left for the next slice. Raises `SenderMissing`.
     """
     sender_id = blueprint.campaign.sender_id
     people = await writer.people([*(entry.target_id for entry in entries), sender_id])
@@ -49,7 +53,7 @@ async def settle_without_writing(writer: BatchWriter, blueprint: Blueprint, entr
         raise SenderMissing
     sender_fields = user_fields(*sender[:6])
     going: list[Going] = []
-    for entry in entries:
+    for position, entry in enumerate(entries):
         person = people.get(entry.target_id)
         if entry.target_id == sender_id:
             entry.skip(OutcomeReason.SENDER)
@@ -58,26 +62,32 @@ async def settle_without_writing(writer: BatchWriter, blueprint: Blueprint, entr
         elif not person.reachable:
             entry.skip(OutcomeReason.USER_DEACTIVATED)
         else:
-            going.append(Going(entry, Variables(sender_fields, user_fields(*person[:6]), None)))
-    states = await _find_channels(writer, blueprint, going)
-    for target in going:
-        if target.entry.status == RecipientStatus.PENDING:
-            _settle_in_channel(target, blueprint, states)
-
-
-async def _find_channels(
-    writer: BatchWriter, blueprint: Blueprint, going: Sequence[Going]
-) -> dict[str, ChannelState]:
-    """Gives every entry its cid and returns, by cid, the channels that exist."""
+            variables = Variables(sender_fields, user_fields(*person[:6]), None)
+            going.append(Going(position, entry, variables))
+    until = monotonic() + SECONDS_TO_RENDER
     if blueprint.channel_type is None:
-        return await _find_pairs(writer, blueprint, going)
-    for target in going:
-        if blueprint.channel_id is None:
-            receiver_id = target.entry.target_id
-            target.entry.cid = blueprint.cid(blueprint.distinct_channel_id(receiver_id))
-        else:
-            _name_channel(target, blueprint, blueprint.channel_id)
-    return await writer.channels([target.entry.cid for target in going if target.entry.cid is not None])
+        states = await _find_pairs(writer, blueprint, going)
+    else:
+        going, end = _in_time(going, len(entries), until, lambda target: _name_channel(target, blueprint))
+        entries = entries[:end]
+        states = await writer.channels([target.entry.cid for target in going if target.entry.cid is not None])
+    waiting = [target for target in going if target.entry.status == RecipientStatus.PENDING]
+    _, end = _in_time(
+        waiting, len(entries), until, lambda target: _settle_in_channel(target, blueprint, states)
+    )
+    return end
+
+
+def _in_time(
+    going: list[Going], end: int, until: float, step: Callable[[Going], None]
+) -> tuple[list[Going], int]:
+    """Takes the step with each until time is up, with one at least. Returns those it was taken with, and how
+    many entries that covers."""
+    for number, target in enumerate(going):
+        if number and monotonic() > until:
+            return going[:number], target.position
+        step(target)
+    return going, end
 
 
 async def _find_pairs(
@@ -91,8 +101,11 @@ async def _find_pairs(
     return {state.cid: state for state in pairs.values()}
 
 
-def _name_channel(target: Going, blueprint: Blueprint, template: ChannelIdTemplate) -> None:
-    entry = target.entry
+def _name_channel(target: Going, blueprint: Blueprint) -> None:
+    entry, template = target.entry, blueprint.channel_id
+    if template is None:
+        entry.cid = blueprint.cid(blueprint.distinct_channel_id(entry.target_id))
+        return
     try:
         channel_id = template.render(target.variables)
     except RenderError as error:

@@ -29,7 +29,7 @@ class Silent:
 
 def engine(database: Database, **limits: Any) -> Engine:
     """One worker's engine."""
-    return Engine(database, Silent(), **limits)  # type: ignore[arg-type]
+    return Engine(database, Silent(), **{"seconds_to_confirm": 0.0, **limits})  # type: ignore[arg-type]
 
 
 async def add_users(database: Database, user_ids: Iterable[str], **fields: Any) -> None:

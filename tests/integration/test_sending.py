@@ -15,7 +15,7 @@ from app.channels.distinct import distinct_id, members_key
 from app.channels.models import Channel, Member
 from app.database import Database
 from app.errors import QuotaExceeded
-from app.ledger.models import Batch, Plan, Recipient
+from app.ledger.models import Batch, Plan, Rate, Recipient
 from app.sending import batches, planning
 from app.sending import outcomes as deciding
 from app.usage import service as usage
@@ -270,9 +270,9 @@ async def test_workers_side_by_side_send_each_target_once(
     campaign = await a_campaign(database, [f"u{n:04d}" for n in range(600)])
 
     async def one_worker() -> int:
-        worker = engine(database)
+        worker = engine(database, seconds_to_confirm=1.0)
         while (await read(database)).status == "IN_PROGRESS":
-            await worker.turn()
+            await asyncio.sleep(min(0.05, await worker.turn()))
         return worker.sent
 
     shares = await asyncio.gather(*(one_worker() for _ in range(3)))
@@ -378,13 +378,13 @@ async def test_a_crash_counts_as_a_try_and_a_database_fault_does_not(
         raise asyncio.CancelledError
 
     await planning.plan_chunk(database, campaign.campaign_no, capacity=None)
-    for how, counted in ((away, 0), (killed, 1)):
+    for how, counted in ((away, 1), (killed, 2)):
         with monkeypatch.context() as patch:
             patch.setattr(batches, "send_slice", how)
             with contextlib.suppress(asyncio.CancelledError):
                 await worker.turn()
         worker._backoff.clear()
-        assert await tries() == counted
+        assert await tries() - len(worker._unforgiven) == counted - 1
     assert (await work(database)).status == "COMPLETED"
 
 
@@ -478,4 +478,80 @@ async def test_a_batch_that_waits_for_a_channel_is_given_back(database: Database
         await worker.turn()
         assert worker._backoff == {}
         assert (await books(database, campaign)).pending == 1
+    assert (await work(database)).status == "COMPLETED"
+
+
+async def test_workers_that_want_the_same_batch_do_not_take_it_for_broken(database: Database) -> None:
+    await add_users(database, ["sender", "ann"])
+    workers = [engine(database, seconds_to_confirm=1.0) for _ in range(8)]
+    for number in range(6):
+        await create(database, f"c{number}", user_ids=["ann"])
+        await start(database, f"c{number}")
+        campaign = await read(database, f"c{number}")
+        await planning.plan_chunk(database, campaign.campaign_no, capacity=None)
+        while (campaign := await read(database, f"c{number}")).status == "IN_PROGRESS":
+            await asyncio.gather(*(worker.turn() for worker in workers))
+        assert await outcomes(database, campaign) == {"ann": "SENT"}
+
+
+async def test_an_outage_that_lasts_does_not_count_as_tries(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign = await a_campaign(database, ["ann"])
+    await planning.plan_chunk(database, campaign.campaign_no, capacity=None)
+    worker = engine(database)
+
+    async def away(*_: Any) -> None:
+        raise ConnectionError("the database is away")
+
+    for _ in range(8):
+        with monkeypatch.context() as patch:
+            patch.setattr(batches, "send_slice", away)
+            await worker.turn()
+            patch.setattr(batches, "forgive", away)
+            await worker.turn()
+        worker._backoff.clear()
+    assert (await books(database, await work(database))).sent == 1
+
+
+async def test_what_takes_long_is_sent_in_slices(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deciding, "SECONDS_TO_RENDER", 0.0)
+    campaign = await a_campaign(database, ["ann", "bob", "cid", "sender"][:3])
+    worker = engine(database)
+    await worker.turn()
+    assert (await books(database, campaign)).sent == 1
+    assert (await books(database, await work(database))).sent == 3
+
+
+async def test_many_template_members_make_small_transactions(database: Database) -> None:
+    members = [f"agent-{number}" for number in range(1_000)]
+    await a_campaign(
+        database, [f"u{n:02d}" for n in range(30)], channel_template={"type": "team", "members": members}
+    )
+    worker = engine(database)
+    await worker.turn()
+    campaign = await read(database)
+    assert (await books(database, campaign)).sent == 9  # 10,000 members or less
+    campaign = await work(database)
+    assert (await books(database, campaign)).sent == 30
+
+
+async def test_a_raised_pace_takes_effect_at_once(database: Database) -> None:
+    await add_users(database, ["sender", *(f"u{n:03d}" for n in range(300))])
+    await create(database, user_ids=[f"u{n:03d}" for n in range(300)], max_messages_per_second=1)
+    await start(database)
+    worker = engine(database)
+    await worker.turn()
+    assert await worker.turn() > 0.5
+    async with database.transaction() as session:
+        await service.update(session, "news", {"max_messages_per_second": None})
+    assert await worker.turn() == 0.0
+    assert (await work(database)).status == "COMPLETED"
+
+
+async def test_a_clock_that_was_set_back_does_not_stop_a_paced_campaign(database: Database) -> None:
+    campaign = await a_campaign(database, ["ann"], max_messages_per_second=50)
+    async with database.transaction() as session:
+        later = datetime.now(UTC) + timedelta(minutes=10)
+        session.add(Rate(scope=campaign.campaign_no, next_at=later))
     assert (await work(database)).status == "COMPLETED"
