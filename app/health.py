@@ -71,4 +71,4 @@ async def _bounded(name: str, check: Awaitable[str | None]) -> str | None:
         return f"No answer within {SECONDS_TO_ANSWER} s."
     except Exception as error:
         log.debug("not ready", check=name, error=str(error))
-        return "It cannot be reached, or has no tables yet."
+        return "It cannot be reached, or refuses to answer; the log of this process at level debug says more."
