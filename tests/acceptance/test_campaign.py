@@ -93,6 +93,16 @@ async def books(database: Database) -> tuple[str, Books]:
     return campaign.status, counted
 
 
+async def until_the_middle(database: Database) -> None:
+    """Waits for a moment at which a strike counts: some are sent and some are pending."""
+    while True:
+        status, counted = await books(database)
+        if counted.sent and counted.pending:
+            return
+        assert status == "IN_PROGRESS", "the campaign was over before its middle was seen"
+        await asyncio.sleep(0.01)
+
+
 async def until_it_is_over(database: Database, seconds: float = 60.0) -> Books:
     """The closing books, looked at all the way there: they balance at every moment."""
     deadline = time.monotonic() + seconds
@@ -194,13 +204,10 @@ async def test_a_kill_in_the_middle_loses_and_doubles_nothing(
     await people(database, AUDIENCE)
     await campaign_to_all(running, maxMessagesPerSecond=AUDIENCE)
     await start(running)
-    while not (before := (await books(database))[1]).sent:
-        await asyncio.sleep(0.02)
+    await until_the_middle(database)
 
     await asyncio.to_thread(strike, running)
 
-    assert before.sent > 0
-    assert before.pending > 0
     counted = await until_it_is_over(database)
     assert (counted.targets, counted.sent, counted.skipped) == (AUDIENCE + 1, AUDIENCE, 1)
     await database.close()
@@ -214,8 +221,7 @@ async def test_a_stopped_worker_keeps_nobody_waiting(instances: Instances) -> No
     await people(database, AUDIENCE)
     await campaign_to_all(server, maxMessagesPerSecond=AUDIENCE)
     await start(server)
-    while not (await books(database))[1].sent:
-        await asyncio.sleep(0.02)
+    await until_the_middle(database)
     worker = server.pid_of("app.child worker")
     assert worker is not None
     os.kill(worker, signal.SIGSTOP)
