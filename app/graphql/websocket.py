@@ -158,7 +158,7 @@ class Connection:
             case "connection_init":
                 await self._initialise(payload or {})
             case "ping":
-                await self._send({"type": "pong"})  # a payload, optional by the protocol, may be unsendable
+                await self._send({"type": "pong"} if payload is None else _echo(payload))
             case "pong":
                 pass
             case "subscribe":
@@ -246,6 +246,14 @@ class Connection:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+def _echo(payload: dict[str, Any]) -> dict[str, Any]:
+    try:
+        orjson.dumps(payload)
+    except TypeError:  # half a surrogate pair, or an integer past 64 bits
+        raise Closing(4400, "A ping's payload has to be JSON that can be sent back") from None
+    return {"type": "pong", "payload": payload}
 
 
 def _id_of(message: dict[str, Any]) -> str:
