@@ -21,7 +21,7 @@ from app.events import service as events
 from app.ledger import queries as ledger
 from app.ledger.models import OutcomeReason, Plan
 from app.segments.models import Segment
-from app.segments.queries import members_select
+from app.segments.queries import definition, members_select
 from app.usage import service as usage
 from app.users.models import User
 from app.validation import Problems
@@ -98,7 +98,7 @@ async def _audience_size(session: AsyncSession, campaign: Campaign) -> int:
         return (await queries.target_counts(session, [campaign.campaign_no])).get(campaign.campaign_no, 0)
     arms: list[Select[Any]] = [
         select(
-            members_select(dialect_of(session), _definition(segment), sender_id=campaign.sender_id)
+            members_select(dialect_of(session), definition(segment), sender_id=campaign.sender_id)
             .order_by(None)
             .subquery()
             .c.target_id
@@ -135,7 +135,7 @@ async def begin(session: AsyncSession, campaign: Campaign, reserved: Reserved) -
                 col(CampaignSegment.campaign_no) == campaign.campaign_no,
                 col(CampaignSegment.segment_no) == segment.segment_no,
             )
-            .values(definition=_definition(segment)),
+            .values(definition=definition(segment)),
         )
     await session.execute(
         insert(Plan).values(
@@ -149,15 +149,6 @@ async def begin(session: AsyncSession, campaign: Campaign, reserved: Reserved) -
     )
     campaign.started_at = await now(session)
     await enter(session, campaign, Status.IN_PROGRESS, "campaign.started")
-
-
-def _definition(segment: Segment) -> dict[str, Any]:
-    return {
-        "type": segment.type,
-        "kind": segment.kind,
-        "filter": segment.filter,
-        "segment_no": segment.segment_no,
-    }
 
 
 async def enter(
