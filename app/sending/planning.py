@@ -83,19 +83,15 @@ async def _arms(
 ) -> list[Select[str]]:
     """One ascending select with its own limit for each segment, or for the list of userIds."""
     definitions = await session.execute(
-        select(col(CampaignSegment.segment_no), col(CampaignSegment.definition))
+        select(col(CampaignSegment.definition))
         .where(col(CampaignSegment.campaign_no) == campaign.campaign_no)
         .order_by(col(CampaignSegment.position))
     )
     arms = [
         members_select(
-            dialect_of(session),
-            {**(definition or {}), "segment_no": segment_no},
-            sender_id=campaign.sender_id,
-            after=after,
-            limit=limit,
+            dialect_of(session), definition or {}, sender_id=campaign.sender_id, after=after, limit=limit
         )
-        for segment_no, definition in definitions
+        for definition in definitions.scalars()
     ]
     if arms:
         return arms
