@@ -7,11 +7,13 @@ from sqlalchemy import BigInteger, Index, text
 from sqlmodel import Field, SQLModel
 
 from app.database import JsonType, TextType, UtcDateTime
+from app.segments.kinds import SegmentType
 
 
 class Campaign(SQLModel, table=True):
     """One message template, sent once to one audience for one sender.
 
+    `audience` says what its targets are, by its segments: a `SegmentType`, USER with userIds.
     Batches never write this row: every change of status locks it first and then asks other tables.
     `final_stats` holds the sums since it stopped or completed; until then they are summed.
     """
@@ -42,6 +44,9 @@ class Campaign(SQLModel, table=True):
     status_reason: str | None = Field(default=None, sa_type=TextType)
     status_message: str | None = Field(default=None, sa_type=TextType)
     status_changed_at: datetime = Field(sa_type=UtcDateTime)
+    audience: str = Field(
+        default=SegmentType.USER, sa_type=TextType, sa_column_kwargs={"server_default": SegmentType.USER}
+    )
     sender_id: str = Field(sa_type=TextType)
     sender_mode: str | None = Field(default=None, sa_type=TextType)
     sender_visibility: str | None = Field(default=None, sa_type=TextType)

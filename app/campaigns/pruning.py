@@ -7,7 +7,7 @@ from sqlmodel import col
 
 from app.campaigns.models import Campaign, CampaignSegment, CampaignTarget
 from app.database import Database, changed
-from app.ledger.models import Batch, BatchReason, BatchTargets, Plan, Rate, Recipient
+from app.ledger.models import Batch, BatchRead, BatchReason, BatchTargets, Plan, Rate, Recipient
 
 CHUNK = 5_000
 
@@ -17,6 +17,7 @@ _MANY: tuple[tuple[Any, str], ...] = (
     (CampaignTarget, "target_id"),
     (BatchTargets, "batch_no"),
     (BatchReason, "batch_no"),
+    (BatchRead, "batch_no"),
     (Batch, "batch_no"),
 )
 

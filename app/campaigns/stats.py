@@ -73,18 +73,20 @@ def _state(campaign: Campaign) -> tuple[object, ...]:
 
 
 async def of(session: AsyncSession, campaigns: Sequence[Campaign]) -> dict[int, Stats]:
-    """The stats of these campaigns, by number: at most seven statements, however many there are.
+    """The stats of these campaigns, by number: at most nine statements, however many there are.
 
     The rows have to come from the same session. Ended campaigns carry their sums with them.
     """
     open_nos = [campaign.campaign_no for campaign in campaigns if not _final(campaign)]
+    ended = [campaign.campaign_no for campaign in campaigns if _final(campaign)]
     started = [campaign.campaign_no for campaign in campaigns if campaign.started_at is not None]
     running = [campaign.campaign_no for campaign in campaigns if campaign.status == Status.IN_PROGRESS]
     at = await now(session)
     summed = await ledger.sums(session, open_nos) if open_nos else {}
+    read = await ledger.users_read(session, ended) if ended else {}
     speeds = await ledger.speeds(session, running, at) if running else {}
     sums = {
-        campaign.campaign_no: ledger.from_json(campaign.final_stats)
+        campaign.campaign_no: ledger.from_json(campaign.final_stats, read.get(campaign.campaign_no, 0))
         if campaign.final_stats is not None and _final(campaign)
         else summed.get(campaign.campaign_no, Sums())
         for campaign in campaigns

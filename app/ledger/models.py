@@ -36,7 +36,8 @@ class OutcomeReason(IntEnum):
 class Plan(SQLModel, table=True):
     """How far the audience of a campaign has been walked. Its row lock makes one planner of many.
 
-    `last_batch_no` numbers the batches; `reserved` is what `period` of usage holds for this campaign.
+    `last_batch_no` numbers the batches; `reserved` is what `period` of usage holds for this campaign, what was
+    sent already included. While a retry walks the ledger, `retry_reasons` names the reasons it collects.
     """
 
     __tablename__ = "plans"
@@ -48,6 +49,7 @@ class Plan(SQLModel, table=True):
     targets: int = Field(default=0, sa_type=BigInteger)
     period: str = Field(sa_type=TextType)
     reserved: int = Field(default=0, sa_type=BigInteger)
+    retry_reasons: list[int] | None = Field(default=None, sa_type=JsonType)
 
 
 class Batch(SQLModel, table=True):
@@ -110,11 +112,27 @@ class BatchReason(SQLModel, table=True):
     samples: list[str] = Field(sa_type=JsonType)
 
 
+class BatchRead(SQLModel, table=True):
+    """How many users have read the messages of a batch, each of them once a message.
+
+    Beside the batch's row and never on it: that row's lock is a worker's lease.
+    """
+
+    __tablename__ = "batch_reads"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    campaign_no: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    batch_no: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    users_read: int = Field(sa_type=BigInteger)
+
+
 class Recipient(SQLModel, table=True):
     """A settled target within one campaign: the ledger row, inserted once, with its outcome.
 
     Targets that are still PENDING stand in `BatchTargets`. No foreign keys: they cost a factor of two to
-    three here, and the transaction that writes the row writes its message.
+    three here, and the transaction that writes the row writes its message. A message that was deleted since
+    leaves its row SENT, without `message_id` and with a `detail` that says so. `read_at` is the first read by
+    the receiver, or by any member of a channel that is the target.
     """
 
     __tablename__ = "recipients"

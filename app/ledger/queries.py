@@ -9,7 +9,15 @@ from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from app.ledger.models import Batch, BatchReason, BatchTargets, Plan, Recipient, RecipientStatus
+from app.ledger.models import (
+    Batch,
+    BatchRead,
+    BatchReason,
+    BatchTargets,
+    Plan,
+    Recipient,
+    RecipientStatus,
+)
 
 SPEED_WINDOW = timedelta(seconds=10)
 SAMPLES = 3
@@ -37,6 +45,7 @@ class Sums:
     messages_sent: int = 0
     channels_created: int = 0
     users_sent: int = 0
+    users_read: int = 0
     planned: bool = False
     reasons: tuple[ReasonSum, ...] = field(default=())
 
@@ -54,7 +63,7 @@ _COUNTS = (
 
 
 async def sums(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[int, Sums]:
-    """The sums of these campaigns. Two statements more than one campaign's status needs, however many."""
+    """The sums of these campaigns, in three statements, however many."""
     counted = await session.execute(
         select(
             col(Plan.campaign_no),
@@ -66,9 +75,11 @@ async def sums(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[int, 
         .group_by(col(Plan.campaign_no), col(Plan.planned))
     )
     reasons = await _reasons(session, campaign_nos)
+    read = await users_read(session, campaign_nos)
     return {
         number: Sums(
             **dict(zip(_COUNTS, map(int, counts), strict=True)),
+            users_read=read.get(number, 0),
             planned=planned,
             reasons=tuple(reasons.get(number, ())),
         )
@@ -103,6 +114,16 @@ async def _reasons(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[i
     for number, reason, count, samples in rows:
         found.setdefault(number, []).append(ReasonSum(reason, int(count), tuple(samples)))
     return found
+
+
+async def users_read(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[int, int]:
+    """How many users have read each campaign's messages. Reading goes on when a campaign has ended."""
+    rows = await session.execute(
+        select(col(BatchRead.campaign_no), func.sum(BatchRead.users_read))
+        .where(col(BatchRead.campaign_no).in_(campaign_nos))
+        .group_by(col(BatchRead.campaign_no))
+    )
+    return {number: int(count) for number, count in rows}
 
 
 async def has_open(session: AsyncSession, campaign_no: int) -> bool:
@@ -348,7 +369,7 @@ async def recipients_by_key(
 
 def as_json(total: Sums) -> dict[str, Any]:
     """Sums as they are stored with an ended campaign and in events."""
-    counts: dict[str, Any] = {name: getattr(total, name) for name in (*_COUNTS, "planned")}
+    counts: dict[str, Any] = {name: getattr(total, name) for name in (*_COUNTS, "users_read", "planned")}
     counts["reasons"] = [
         {"reason": reason.reason, "count": reason.count, "samples": list(reason.samples)}
         for reason in total.reasons
@@ -356,9 +377,10 @@ def as_json(total: Sums) -> dict[str, Any]:
     return counts
 
 
-def from_json(stored: Mapping[str, Any]) -> Sums:
-    """The reverse of `as_json`."""
+def from_json(stored: Mapping[str, Any], users_read: int) -> Sums:
+    """The reverse of `as_json`, with `users_read` as it is by now: it grows after the end."""
     reasons = tuple(
         ReasonSum(reason["reason"], reason["count"], tuple(reason["samples"])) for reason in stored["reasons"]
     )
-    return Sums(**{name: stored[name] for name in (*_COUNTS, "planned")}, reasons=reasons)
+    counts = {name: stored[name] for name in (*_COUNTS, "planned")}
+    return Sums(**counts, users_read=users_read, reasons=reasons)

@@ -40,11 +40,14 @@ class Going:
     variables: Variables
 
 
-async def settle_without_writing(writer: BatchWriter, blueprint: Blueprint, entries: Sequence[Entry]) -> int:
+async def settle_without_writing(
+    writer: BatchWriter, blueprint: Blueprint, entries: Sequence[Entry], *, collect_missing: bool = False
+) -> int:
     """Settles every entry that is not sent; the others stay PENDING with their channel and message.
 
-    Returns how many entries, from the first on, it came to within `SECONDS_TO_RENDER`: the others are
-    untouched, and left for the next slice. Raises `SenderMissing`.
+    With `collect_missing` each entry names the variables that rendered empty. Returns how many entries, from
+    the first on, it came to within `SECONDS_TO_RENDER`: the others are untouched, and left for the next slice.
+    Raises `SenderMissing`.
     """
     sender_id = blueprint.campaign.sender_id
     people = await writer.people([*(entry.target_id for entry in entries), sender_id])

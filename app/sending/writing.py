@@ -93,6 +93,7 @@ class Entry:
     text: str = ""
     attachments: str = "[]"
     custom: str = "{}"
+    missing: tuple[str, ...] = ()  # variables that rendered empty, where a preview asked
 
     def skip(self, reason: OutcomeReason) -> None:
         """Settles it as SKIPPED."""

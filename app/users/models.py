@@ -27,3 +27,16 @@ class User(SQLModel, table=True):
     last_active_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     deactivated_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     deleted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class Erasure(SQLModel, table=True):
+    """A deleted user whose memberships (and, if `messages`, messages) are still being cleared away.
+
+    What the user did after `deleted_at`, having come back, is not touched.
+    """
+
+    __tablename__ = "user_erasures"
+
+    user_id: str = Field(primary_key=True, sa_type=TextType)
+    deleted_at: datetime = Field(sa_type=UtcDateTime)
+    messages: bool = Field(default=False)

@@ -33,7 +33,6 @@ MISSING = {
     "Campaign.timeline",
     "CampaignAction.RETRY",
     "CampaignChange",
-    "CampaignStats.usersRead",
     "ChannelInput",
     "ChannelPayload",
     "CreateWebhookEndpointInput",

@@ -51,7 +51,12 @@ class CampaignStats:
     failed: int = strawberry.field(description="Targets whose message could not be made.")
     messages_sent: int = strawberry.field(description="Messages written.")
     channels_created: int = strawberry.field(description="Channels created.")
-    users_sent: int = strawberry.field(description="Users who got a message.")
+    users_sent: int = strawberry.field(
+        description="Receivers: sent targets of a user audience, members other than the sender for channels."
+    )
+    users_read: int = strawberry.field(
+        description="Those of them who have read up to the message (markChannelRead)."
+    )
     reasons: list[ReasonCount] = strawberry.field(
         description="Skipped and failed by reason.", metadata={MAX_SIZE: len(models.OutcomeReason)}
     )
@@ -81,6 +86,7 @@ class CampaignStats:
             messages_sent=shown(sums.messages_sent),
             channels_created=shown(sums.channels_created),
             users_sent=shown(sums.users_sent),
+            users_read=shown(sums.users_read),
             reasons=[
                 ReasonCount(
                     reason=OutcomeReason[models.OutcomeReason(reason.reason).name],

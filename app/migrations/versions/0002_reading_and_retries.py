@@ -1,0 +1,38 @@
+"""Reading, retries and erasing: first reads beside the batches, what a retry walks, whom a campaign is for."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from app.database import JsonType, TextType, UtcDateTime
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """From the first schema. Campaigns were for users until now."""
+    op.add_column("campaigns", sa.Column("audience", TextType, nullable=False, server_default="USER"))
+    op.add_column("plans", sa.Column("retry_reasons", JsonType, nullable=True))
+    op.create_table(
+        "batch_reads",
+        sa.Column("campaign_no", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("batch_no", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("users_read", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("campaign_no", "batch_no"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "user_erasures",
+        sa.Column("user_id", TextType, nullable=False),
+        sa.Column("deleted_at", UtcDateTime(), nullable=False),
+        sa.Column("messages", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("user_id"),
+    )
+
+
+def downgrade() -> None:
+    """Back to the first schema: who has read what is forgotten in the sums, not in the ledger."""
+    op.drop_table("user_erasures")
+    op.drop_table("batch_reads")
+    op.drop_column("plans", "retry_reasons")
+    op.drop_column("campaigns", "audience")
