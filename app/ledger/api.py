@@ -21,6 +21,7 @@ from app.graphql.nodes import Node, number_key
 from app.keyset import Bounds, Key
 from app.ledger import models, queries
 from app.segments.api import TargetFilter
+from app.segments.kinds import SegmentType
 
 if TYPE_CHECKING:
     from app.campaigns.api import Campaign
@@ -77,13 +78,16 @@ class OutcomeReason(Enum):
 class Recipient(Node):
     """A row of the ledger, or a target that has none yet."""
 
-    target_id: str = strawberry.field(description="The userId that was planned, existing or not.")
+    target_id: str = strawberry.field(description="The userId or cid that was planned, existing or not.")
     status: RecipientStatus = strawberry.field(description="What happened.")
     reason: OutcomeReason | None = strawberry.field(description="Why it was skipped or failed.")
     detail: str | None = strawberry.field(description="The reason in a sentence, where there is more to say.")
     message_id: str | None = strawberry.field(description="The message that it got.")
     cid: str | None = strawberry.field(description="The channel that the message went to.")
     sent_at: datetime | None = strawberry.field(description="When the message was sent.")
+    read_at: datetime | None = strawberry.field(
+        description="When the receiver had read it; of a target that is a channel, the first of its members."
+    )
     owner: strawberry.Private[Any]
 
     @classmethod
@@ -99,6 +103,7 @@ class Recipient(Node):
             message_id=row.message_id,
             cid=row.cid,
             sent_at=row.settled_at if status is RecipientStatus.SENT else None,
+            read_at=row.read_at,
             owner=owner,
         )
 
@@ -120,19 +125,20 @@ class Recipient(Node):
         campaign: Campaign = self.owner
         return campaign
 
-    @field(description="The user; null if there is none, or if deleted since.")
+    @field(description="The user who is the target; null if there is none, or if deleted since.")
     async def user(self, info: Info) -> Annotated["User", strawberry.lazy("app.users.api")] | None:
         """Loaded once for all recipients of a page."""
         from app.users.api import User
 
-        return (await User.by_keys(info, [self.target_id]))[0]
+        return None if self._is_channel() else (await User.by_keys(info, [self.target_id]))[0]
 
-    @field(description="The channel that the message went to.")
+    @field(description="The channel that the message went to, or that is the target.")
     async def channel(self, info: Info) -> Annotated["Channel", strawberry.lazy("app.channels.api")] | None:
         """Loaded once for all recipients of a page."""
         from app.channels.api import Channel
 
-        return (await Channel.by_keys(info, [self.cid]))[0] if self.cid else None
+        cid = self.target_id if self._is_channel() else self.cid
+        return (await Channel.by_keys(info, [cid]))[0] if cid else None
 
     @field(description="The message that it got; null if there is none, or if deleted since.")
     async def message(self, info: Info) -> Annotated["Message", strawberry.lazy("app.messages.api")] | None:
@@ -140,6 +146,10 @@ class Recipient(Node):
         from app.messages.api import Message
 
         return (await Message.by_keys(info, [self.message_id]))[0] if self.message_id else None
+
+    def _is_channel(self) -> bool:
+        audience: str = self.owner.row.audience
+        return audience == SegmentType.CHANNEL
 
 
 def _key(key: str) -> RecipientKey:

@@ -36,8 +36,8 @@ class OutcomeReason(IntEnum):
 class Plan(SQLModel, table=True):
     """How far the audience of a campaign has been walked. Its row lock makes one planner of many.
 
-    `last_batch_no` numbers the batches; `reserved` is what `period` of usage holds for this campaign, what was
-    sent already included. While a retry walks the ledger, `retry_reasons` names the reasons it collects.
+    `last_batch_no` numbers the batches. `reserved` is what `period` of usage holds for this campaign, with
+    what was sent already. While a retry walks the ledger, `retry_reasons` names the reasons it collects.
     """
 
     __tablename__ = "plans"

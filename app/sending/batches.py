@@ -59,7 +59,7 @@ _CLOSE = (
         skipped=col(Batch.skipped) + bindparam("more_skipped"),
         failed=col(Batch.failed) + bindparam("more_failed"),
         messages_sent=col(Batch.messages_sent) + bindparam("more_sent"),
-        users_sent=col(Batch.users_sent) + bindparam("more_sent"),
+        users_sent=col(Batch.users_sent) + bindparam("more_users"),
         channels_created=col(Batch.channels_created) + bindparam("more_channels"),
         attempts=0,
         settled_at=bindparam("at"),
@@ -87,6 +87,10 @@ class BatchTaken(Exception):
     """Another worker holds this batch, or has settled it."""
 
 
+class MembersChanged(Exception):
+    """Somebody joined or left a channel after its receiver was read: the batch is to be tried anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class Slice:
     """What one transaction settled."""
@@ -100,8 +104,8 @@ async def send_slice(
 ) -> Slice:
     """Settles up to `limit` targets of an open batch (all of them if None). The caller commits.
 
-    Raises `BatchTaken`, `CampaignNotRunning`, `SenderMissing`, or `Disagreement` rather than commit ledger
-    rows, messages and counts that differ. Whatever it raises, nothing of it may be committed.
+    Raises `BatchTaken`, `CampaignNotRunning`, `SenderMissing`, `MembersChanged`; and `Disagreement` rather
+    than commit ledger rows, messages and counts that differ. Whatever it raises, nothing may be committed.
     """
     await _bound_waits(session)
     target_ids = await lock_batch(session, campaign_no, batch_no)
@@ -119,9 +123,8 @@ async def send_slice(
     )
     entries = [Entry(target_id) for target_id in taken]
     entries = entries[: await settle_without_writing(writer, blueprint, entries)]
-    created = await _take_channels(writer, entries, shared)
-    await _write(session, writer, blueprint, entries, shared)
-    await close_batch(session, shared, entries, target_ids[len(entries) :], created)
+    made = await deliver(session, writer, blueprint, entries, shared)
+    await close_batch(session, shared, entries, target_ids[len(entries) :], made)
     await ensure_running(session, campaign_no, {Status.IN_PROGRESS})
     return Slice(len(entries), sum(entry.status == RecipientStatus.SENT for entry in entries))
 
@@ -154,7 +157,9 @@ async def writer_of(session: AsyncSession) -> BatchWriter:
     return await PostgresWriter.of(session)
 
 
-async def _take_channels(writer: BatchWriter, entries: Sequence[Entry], shared: Shared) -> int:
+async def _take_channels(
+    writer: BatchWriter, entries: Sequence[Entry], shared: Shared, for_channels: bool
+) -> int:
     """Locks or creates the channels of all entries still to be sent and numbers their messages; returns
     how many were created. What changed since the channel was read (frozen, deleted) settles the entry."""
     going: dict[str, list[Entry]] = {}
@@ -167,16 +172,18 @@ async def _take_channels(writer: BatchWriter, entries: Sequence[Entry], shared: 
     take = writer.take_existing if shared.created is None else writer.take_or_create
     taken = await take(wanted, shared)
     for cid, group in going.items():
-        _number(group, taken.get(cid))
+        _number(group, taken.get(cid), for_channels)
     return sum(channel.created for channel in taken.values())
 
 
-def _number(group: Sequence[Entry], channel: TakenChannel | None) -> None:
+def _number(group: Sequence[Entry], channel: TakenChannel | None, for_channels: bool) -> None:
     for position, entry in enumerate(group):
         if channel is None:
-            entry.skip(OutcomeReason.NO_CHANNEL)
+            entry.skip(OutcomeReason.UNKNOWN_CHANNEL if for_channels else OutcomeReason.NO_CHANNEL)
         elif channel.frozen:
             entry.skip(OutcomeReason.CHANNEL_FROZEN)
+        elif entry.members_key is not None and entry.members_key != channel.members_key:
+            raise MembersChanged
         else:
             entry.created = channel.created
             entry.seq = channel.first_seq + position
@@ -188,23 +195,47 @@ async def _write(
     blueprint: Blueprint,
     entries: Sequence[Entry],
     shared: Shared,
-) -> None:
+) -> int:
+    """Writes the batch's rows and whoever joins; returns how many users it reaches."""
     sending = [entry for entry in entries if entry.status == RecipientStatus.PENDING]
     for entry, message_id in zip(sending, message_ids(len(sending)), strict=True):
         entry.status, entry.message_id = RecipientStatus.SENT, message_id
     await writer.write(entries, shared)
     if len(sending) == sum(entry.created for entry in sending):
-        return
-    joined = Counter(await writer.add_receivers(shared))
+        return len(sending)
+    for_channels = blueprint.for_channels
+    users = await writer.count_members(shared.sender_id) if for_channels else len(sending)
+    joined = Counter({} if for_channels else await writer.add_receivers(shared))
     if blueprint.campaign.sender_mode == "INCLUDE":
         joined.update(await writer.add_to_all(shared.sender_id, shared))
     await channels.count_joined(session, joined)
     if blueprint.campaign.show_channels:
-        await writer.show_to_receivers()
+        await (writer.show_to_members(shared.sender_id) if for_channels else writer.show_to_receivers())
+    return users
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a slice did beside its entries."""
+
+    channels: int = 0
+    users: int = 0
+
+
+async def deliver(
+    session: AsyncSession,
+    writer: BatchWriter,
+    blueprint: Blueprint,
+    entries: Sequence[Entry],
+    shared: Shared,
+) -> Made:
+    """Sends to every entry that is still PENDING, and writes the ledger rows of all. Locks the channels."""
+    created = await _take_channels(writer, entries, shared, blueprint.for_channels)
+    return Made(created, await _write(session, writer, blueprint, entries, shared))
 
 
 async def close_batch(
-    session: AsyncSession, shared: Shared, entries: Sequence[Entry], left: Sequence[str], created: int
+    session: AsyncSession, shared: Shared, entries: Sequence[Entry], left: Sequence[str], made: Made
 ) -> None:
     """Counts what was settled into the batch's row, and keeps or drops the ids that are left."""
     statuses = Counter(entry.status for entry in entries)
@@ -219,7 +250,8 @@ async def close_batch(
         more_sent=sent,
         more_skipped=statuses[RecipientStatus.SKIPPED],
         more_failed=statuses[RecipientStatus.FAILED],
-        more_channels=created,
+        more_users=made.users,
+        more_channels=made.channels,
         at=shared.now,
     )
     if settled != 1 or len(entries) != sent + statuses[2] + statuses[3]:

@@ -20,6 +20,7 @@ from app.messages.rendering import (
     ChannelIdTemplate,
     MessageTemplate,
 )
+from app.segments.kinds import SegmentType
 from app.sending.writing import ChannelState, CreatedChannels, CreatedMember
 
 ROWS_AT_ONCE = 10_000  # members written by one transaction: it has to stay short
@@ -47,6 +48,11 @@ class Blueprint:
         )
 
     @cached_property
+    def for_channels(self) -> bool:
+        """Whether the targets are channels, and not users."""
+        return self.campaign.audience == SegmentType.CHANNEL
+
+    @cached_property
     def channel_type(self) -> str | None:
         """The type of the channels to write into; None without a channel template."""
         return self.campaign.channel_template["type"] if self.campaign.channel_template else None
@@ -62,9 +68,18 @@ class Blueprint:
         return self.message.needs("channel")
 
     @cached_property
+    def names_receiver(self) -> bool:
+        """Whether the message names the receiver, whom a channel has only with two members."""
+        return self.message.needs("receiver")
+
+    @cached_property
     def creates(self) -> bool:
         """Whether absent channels are created."""
-        return self.campaign.create_channels and self.campaign.channel_template is not None
+        return (
+            self.campaign.create_channels
+            and self.campaign.channel_template is not None
+            and not self.for_channels
+        )
 
     @cached_property
     def adds_sender(self) -> bool:

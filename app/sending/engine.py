@@ -186,7 +186,7 @@ class Engine:
                     await isolation.isolate(session, number, batch_no)
                     return Sending.FAILED, 0
                 sent = await batches.send_slice(session, number, batch_no, limit, self._blueprints)
-        except (batches.BatchTaken, CampaignNotRunning):
+        except (batches.BatchTaken, batches.MembersChanged, CampaignNotRunning):
             await self._forgive(number, batch_no)
             return Sending.GIVEN_BACK, 0
         except SenderMissing:

@@ -3,7 +3,7 @@
 Reads only. The preview of a campaign runs this very code.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
@@ -20,11 +20,14 @@ from app.messages.rendering import (
     user_fields,
 )
 from app.sending.blueprint import Blueprint
-from app.sending.writing import BatchWriter, ChannelState, Entry
+from app.sending.writing import BatchWriter, ChannelState, Entry, Person
 
 log = structlog.get_logger(__name__)
 
 SECONDS_TO_RENDER = 0.5  # ten times what a thousand usual messages take; hostile templates can be slower
+
+
+States = Mapping[str, ChannelState]
 
 
 class SenderMissing(Exception):
@@ -41,20 +44,37 @@ class Going:
 
 
 async def settle_without_writing(
-    writer: BatchWriter, blueprint: Blueprint, entries: Sequence[Entry], *, collect_missing: bool = False
+    writer: BatchWriter,
+    blueprint: Blueprint,
+    entries: Sequence[Entry],
+    *,
+    collect_missing: bool = False,
+    seconds: float | None = None,
 ) -> int:
     """Settles every entry that is not sent; the others stay PENDING with their channel and message.
 
     With `collect_missing` each entry names the variables that rendered empty. Returns how many entries, from
-    the first on, it came to within `SECONDS_TO_RENDER`: the others are untouched, and left for the next slice.
-    Raises `SenderMissing`.
+    the first on, it came to within `seconds` (`SECONDS_TO_RENDER` unless told), at least one: the others are
+    untouched, for the next slice. Raises `SenderMissing`.
     """
+    until = monotonic() + (SECONDS_TO_RENDER if seconds is None else seconds)
+    find = _find_channels if blueprint.for_channels else _find_receivers
+    going, states, end = await find(writer, blueprint, entries, until)
+
+    def settle(target: Going) -> None:
+        _settle_in_channel(target, blueprint, states, collect_missing)
+
+    return _in_time(going, end, until, settle)[1]
+
+
+async def _find_receivers(
+    writer: BatchWriter, blueprint: Blueprint, entries: Sequence[Entry], until: float
+) -> tuple[list[Going], States, int]:
+    """The users among the entries that can get the message, the channels of theirs that exist, and how many
+    entries that covers."""
     sender_id = blueprint.campaign.sender_id
     people = await writer.people([*(entry.target_id for entry in entries), sender_id])
-    sender = people.get(sender_id)
-    if sender is None or not sender.reachable:
-        raise SenderMissing
-    sender_fields = user_fields(*sender[:6])
+    sender = _sender_fields(people, sender_id)
     going: list[Going] = []
     for position, entry in enumerate(entries):
         person = people.get(entry.target_id)
@@ -65,20 +85,46 @@ async def settle_without_writing(
         elif not person.reachable:
             entry.skip(OutcomeReason.USER_DEACTIVATED)
         else:
-            variables = Variables(sender_fields, user_fields(*person[:6]), None)
-            going.append(Going(position, entry, variables))
-    until = monotonic() + SECONDS_TO_RENDER
+            going.append(Going(position, entry, Variables(sender, user_fields(*person[:6]), None)))
     if blueprint.channel_type is None:
-        states = await _find_pairs(writer, blueprint, going)
-    else:
-        going, end = _in_time(going, len(entries), until, lambda target: _name_channel(target, blueprint))
-        entries = entries[:end]
-        states = await writer.channels([target.entry.cid for target in going if target.entry.cid is not None])
-    waiting = [target for target in going if target.entry.status == RecipientStatus.PENDING]
-    _, end = _in_time(
-        waiting, len(entries), until, lambda target: _settle_in_channel(target, blueprint, states)
-    )
-    return end
+        return going, await _find_pairs(writer, blueprint, going), len(entries)
+    going, end = _in_time(going, len(entries), until, lambda target: _name_channel(target, blueprint))
+    states = await writer.channels([target.entry.cid for target in going if target.entry.cid is not None])
+    return [target for target in going if target.entry.status == RecipientStatus.PENDING], states, end
+
+
+async def _find_channels(
+    writer: BatchWriter, blueprint: Blueprint, entries: Sequence[Entry], until: float
+) -> tuple[list[Going], States, int]:
+    """The same where channels are the targets; each may have a receiver."""
+    sender_id, cids = blueprint.campaign.sender_id, [entry.target_id for entry in entries]
+    states = await writer.channels(cids)
+    receivers = await writer.receivers(cids, sender_id) if blueprint.names_receiver else {}
+    people = await writer.people([*receivers.values(), sender_id])
+    sender = _sender_fields(people, sender_id)
+    going: list[Going] = []
+    for position, entry in enumerate(entries):
+        state = states.get(entry.target_id)
+        if state is None:
+            entry.skip(OutcomeReason.UNKNOWN_CHANNEL)
+            continue
+        entry.cid = state.cid
+        receiver = people.get(receivers.get(state.cid, ""))
+        if blueprint.names_receiver:
+            entry.members_key = state.members_key
+        if receiver is None and blueprint.message.needs_receiver and not state.frozen:
+            entry.skip(OutcomeReason.NO_RECEIVER)
+        else:
+            fields = None if receiver is None else user_fields(*receiver[:6])
+            going.append(Going(position, entry, Variables(sender, fields, None)))
+    return going, states, len(entries)
+
+
+def _sender_fields(people: Mapping[str, Person], sender_id: str) -> Fields:
+    sender = people.get(sender_id)
+    if sender is None or not sender.reachable:
+        raise SenderMissing
+    return user_fields(*sender[:6])
 
 
 def _in_time(
@@ -93,9 +139,7 @@ def _in_time(
     return going, end
 
 
-async def _find_pairs(
-    writer: BatchWriter, blueprint: Blueprint, going: Sequence[Going]
-) -> dict[str, ChannelState]:
+async def _find_pairs(writer: BatchWriter, blueprint: Blueprint, going: Sequence[Going]) -> States:
     sender_id = blueprint.campaign.sender_id
     keys = {members_key((sender_id, target.entry.target_id)): target.entry for target in going}
     pairs = await writer.pair_channels(list(keys))
@@ -118,13 +162,15 @@ def _name_channel(target: Going, blueprint: Blueprint) -> None:
         _fail_alone(entry, blueprint)
         return
     problem = channel_id_problem(channel_id)
-    if problem is not None:
+    if problem is None:
+        entry.cid = blueprint.cid(channel_id)
+    elif blueprint.creates:
         entry.fail(OutcomeReason.CHANNEL_ID_INVALID, problem)
     else:
-        entry.cid = blueprint.cid(channel_id)
+        entry.skip(OutcomeReason.NO_CHANNEL)  # no channel has such an id
 
 
-def _settle_in_channel(target: Going, blueprint: Blueprint, states: dict[str, ChannelState]) -> None:
+def _settle_in_channel(target: Going, blueprint: Blueprint, states: States, collect_missing: bool) -> None:
     entry = target.entry
     state = None if entry.cid is None else states.get(entry.cid)
     if state is not None and state.frozen:
@@ -132,22 +178,23 @@ def _settle_in_channel(target: Going, blueprint: Blueprint, states: dict[str, Ch
     elif state is None and not blueprint.creates:
         entry.skip(OutcomeReason.NO_CHANNEL)
     else:
-        _render(target, blueprint, state)
+        _render(target, blueprint, state, collect_missing)
 
 
-def _render(target: Going, blueprint: Blueprint, state: ChannelState | None) -> None:
+def _render(target: Going, blueprint: Blueprint, state: ChannelState | None, collect_missing: bool) -> None:
     entry = target.entry
     assert entry.cid is not None
     try:
         if blueprint.names_channel:
             target.variables.channel = _channel_fields(state or blueprint.channel_to_create(entry.cid))
-        message = blueprint.message.render(target.variables)
+        message = blueprint.message.render(target.variables, collect_missing=collect_missing)
     except RenderError as error:
         entry.fail(OutcomeReason.RENDER_ERROR, str(error))
     except Exception:
         _fail_alone(entry, blueprint)
     else:
         entry.text, entry.attachments, entry.custom = message.text, message.attachments, message.custom
+        entry.missing = message.missing
 
 
 def _channel_fields(state: ChannelState) -> Fields:

@@ -25,7 +25,10 @@ from app.sending.writing import (
     WantedChannel,
 )
 
-_CHANNEL = "cid, type, channel_id, name, team, custom::text, frozen, last_seq, members_key, last_message_at"
+_CHANNEL = (
+    "cid, type, channel_id, name, team, custom::text, frozen, last_seq, members_key, last_message_at,"
+    " member_count"
+)
 _MEMBER = "cid, user_id, channel_role, custom, hidden, archived, muted, read_seq, last_read_at, created_at"
 _STAGE = """CREATE TEMPORARY TABLE IF NOT EXISTS staged (
     position int, target_id text, status smallint, reason smallint, detail text, cid text COLLATE "C",
@@ -62,6 +65,17 @@ class PostgresWriter:
         rows = await self._rows(f"SELECT {_CHANNEL} FROM channels WHERE cid = ANY(%s)", [list(cids)])
         return {row[0]: ChannelState(*row) for row in rows}
 
+    async def receivers(self, cids: Sequence[str], sender_id: str) -> dict[str, str]:
+        """See `BatchWriter`."""
+        rows = await self._rows(
+            "SELECT other.cid, other.user_id FROM channels c"
+            " JOIN members own ON own.cid = c.cid AND own.user_id = %s"
+            " JOIN members other ON other.cid = c.cid AND other.user_id <> %s"
+            " WHERE c.cid = ANY(%s) AND c.member_count = 2",
+            [sender_id, sender_id, list(cids)],
+        )
+        return dict(rows)
+
     async def pair_channels(self, members_keys: Sequence[str]) -> dict[str, ChannelState]:
         """See `BatchWriter`."""
         rows = await self._rows(
@@ -73,7 +87,7 @@ class PostgresWriter:
 
     async def take_existing(self, wanted: Sequence[WantedChannel], shared: Shared) -> dict[str, TakenChannel]:
         """See `BatchWriter`."""
-        messages = {channel.cid: len(channel.receivers) for channel in wanted}
+        messages = {channel.cid: len(channel.targets) for channel in wanted}
         rows = await self._rows(
             "WITH wanted AS (SELECT * FROM unnest(%s::text[], %s::int[]) AS w (cid, messages)),"
             " taken AS (SELECT c.cid FROM channels c JOIN wanted w ON w.cid = c.cid"
@@ -81,10 +95,13 @@ class PostgresWriter:
             " UPDATE channels c SET last_seq = c.last_seq + CASE WHEN c.frozen THEN 0 ELSE w.messages END,"
             " last_message_at = CASE WHEN c.frozen THEN c.last_message_at ELSE %s END"
             " FROM taken JOIN wanted w ON w.cid = taken.cid WHERE c.cid = taken.cid"
-            " RETURNING c.cid, c.frozen, c.last_seq",
+            " RETURNING c.cid, c.frozen, c.last_seq, c.members_key",
             [list(messages), list(messages.values()), shared.now],
         )
-        return {cid: TakenChannel(False, frozen, last - messages[cid] + 1) for cid, frozen, last in rows}
+        return {
+            cid: TakenChannel(False, frozen, last - messages[cid] + 1, members_key)
+            for cid, frozen, last, members_key in rows
+        }
 
     async def take_or_create(
         self, wanted: Sequence[WantedChannel], shared: Shared
@@ -92,8 +109,8 @@ class PostgresWriter:
         """See `BatchWriter`. One sorted upsert, that no other batch can come between."""
         created = shared.created
         assert created is not None
-        messages = {channel.cid: len(channel.receivers) for channel in wanted}
-        founding = [created.founding(channel.cid, channel.receivers) for channel in wanted]
+        messages = {channel.cid: len(channel.targets) for channel in wanted}
+        founding = [created.founding(channel.cid, channel.targets) for channel in wanted]
         rows = await self._rows(
             "INSERT INTO channels AS c (cid, channel_id, member_count, members_key, last_seq, type, team,"
             " custom, created_by_id, frozen, last_message_at, created_at, updated_at)"
@@ -131,21 +148,24 @@ class PostgresWriter:
             await self._create_members(shared.created, shared)
         messages = await self._count(
             "INSERT INTO messages (id, cid, seq, sender_id, type, text, attachments, custom, poll_id,"
-            " campaign_no, created_at) SELECT message_id, cid, seq, %s, 'regular', text, attachments, custom,"
-            " %s, %s, %s FROM staged WHERE status = %s ORDER BY position",
+            " campaign_no, target_id, created_at) SELECT message_id, cid, seq, %s, 'regular', text,"
+            " attachments, custom, %s, %s, target_id, %s FROM staged WHERE status = %s ORDER BY position",
             [shared.sender_id, shared.poll_id, shared.campaign_no, shared.now, int(RecipientStatus.SENT)],
         )
-        ledger = await self._count(
-            "INSERT INTO recipients (campaign_no, target_id, status, reason, detail, batch_no, cid,"
-            " message_id, settled_at) SELECT %s, target_id, status, reason, detail, %s, cid, message_id, %s"
-            " FROM staged ORDER BY position",
-            [shared.campaign_no, shared.batch_no, shared.now],
-        )
+        ledger = len(entries) if shared.campaign_no is None else await self._write_ledger(shared)
         sent = sum(entry.status == RecipientStatus.SENT for entry in entries)
         if (messages, ledger) != (sent, len(entries)):
             raise Disagreement(
                 f"{len(entries)} entries, {sent} sent: {ledger} ledger rows, {messages} messages"
             )
+
+    async def _write_ledger(self, shared: Shared) -> int:
+        return await self._count(
+            "INSERT INTO recipients (campaign_no, target_id, status, reason, detail, batch_no, cid,"
+            " message_id, settled_at) SELECT %s, target_id, status, reason, detail, %s, cid, message_id, %s"
+            " FROM staged ORDER BY position",
+            [shared.campaign_no, shared.batch_no, shared.now],
+        )
 
     async def _stage(self, entries: Iterable[Entry]) -> None:
         await self._connection.execute(_STAGE)
@@ -205,8 +225,8 @@ class PostgresWriter:
         rows = await self._rows(
             "WITH added AS ("
             f"INSERT INTO members ({_MEMBER}) SELECT DISTINCT cid, {who}, 'channel_member', '{{}}'::jsonb,"
-            " false, false, false, 0, NULL::timestamptz, %s::timestamptz FROM staged"
-            " WHERE status = %s AND NOT created ON CONFLICT DO NOTHING RETURNING cid)"
+            " false, false, false, min(seq) OVER (PARTITION BY cid) - 1, NULL::timestamptz, %s::timestamptz"
+            " FROM staged WHERE status = %s AND NOT created ON CONFLICT DO NOTHING RETURNING cid)"
             " SELECT cid, count(*) FROM added GROUP BY cid",
             [*bound, shared.now, int(RecipientStatus.SENT)],
         )
@@ -219,6 +239,24 @@ class PostgresWriter:
             " AND m.cid = s.cid AND m.user_id = s.target_id AND m.hidden",
             [int(RecipientStatus.SENT)],
         )
+
+    async def show_to_members(self, sender_id: str) -> None:
+        """See `BatchWriter`."""
+        await self._connection.execute(
+            "UPDATE members m SET hidden = false FROM staged s WHERE s.status = %s"
+            " AND m.cid = s.cid AND m.user_id <> %s AND m.hidden",
+            [int(RecipientStatus.SENT), sender_id],
+        )
+
+    async def count_members(self, sender_id: str) -> int:
+        """See `BatchWriter`."""
+        rows = await self._rows(
+            "SELECT coalesce(sum(c.member_count - (own.user_id IS NOT NULL)::int), 0) FROM staged s"
+            " JOIN channels c ON c.cid = s.cid LEFT JOIN members own ON own.cid = c.cid AND own.user_id = %s"
+            " WHERE s.status = %s",
+            [sender_id, int(RecipientStatus.SENT)],
+        )
+        return int(rows[0][0])
 
     async def _rows(self, statement: str, bound: Sequence[Any]) -> list[Any]:
         async with self._connection.cursor() as cursor:

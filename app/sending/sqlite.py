@@ -23,7 +23,9 @@ from app.sending.writing import (
     WantedChannel,
 )
 
-_CHANNEL = "cid, type, channel_id, name, team, custom, frozen, last_seq, members_key, last_message_at"
+_CHANNEL = (
+    "cid, type, channel_id, name, team, custom, frozen, last_seq, members_key, last_message_at, member_count"
+)
 _MEMBER = "cid, user_id, channel_role, custom, hidden, archived, muted, read_seq, last_read_at, created_at"
 _STAGED = (
     "target_id TEXT, status INTEGER, reason INTEGER, detail TEXT, cid TEXT, created INTEGER, seq INTEGER,"
@@ -73,6 +75,17 @@ class SqliteWriter:
         )
         return self._see({row[0]: ChannelState(*row) for row in rows})
 
+    async def receivers(self, cids: Sequence[str], sender_id: str) -> dict[str, str]:
+        """See `BatchWriter`."""
+        rows = await self._rows(
+            "SELECT other.cid, other.user_id FROM json_each(?) AS wanted"
+            " CROSS JOIN channels AS c ON c.cid = wanted.value AND c.member_count = 2"
+            " CROSS JOIN members AS own ON own.cid = c.cid AND own.user_id = ?"
+            " CROSS JOIN members AS other ON other.cid = c.cid AND other.user_id <> ?",
+            [_json(cids), sender_id, sender_id],
+        )
+        return dict(rows)
+
     async def pair_channels(self, members_keys: Sequence[str]) -> dict[str, ChannelState]:
         """See `BatchWriter`."""
         rows = await self._rows(
@@ -91,7 +104,7 @@ class SqliteWriter:
     async def take_existing(self, wanted: Sequence[WantedChannel], shared: Shared) -> dict[str, TakenChannel]:
         """See `BatchWriter`. What was read is locked already: by the writer lock."""
         taken = {
-            channel.cid: TakenChannel(False, bool(state.frozen), state.last_seq + 1)
+            channel.cid: TakenChannel(False, bool(state.frozen), state.last_seq + 1, state.members_key)
             for channel in wanted
             if (state := self._seen.get(channel.cid)) is not None
         }
@@ -100,7 +113,7 @@ class SqliteWriter:
         await self._connection.executemany(
             "UPDATE channels SET last_seq = last_seq + ?, last_message_at = ? WHERE cid = ? AND NOT frozen",
             [
-                (len(channel.receivers), microseconds(shared.now), channel.cid)
+                (len(channel.targets), microseconds(shared.now), channel.cid)
                 for channel in wanted
                 if channel.cid in taken
             ],
@@ -115,7 +128,7 @@ class SqliteWriter:
         for channel in wanted:
             if channel.cid not in taken:
                 taken[channel.cid] = _NEW
-                self._to_create[channel.cid] = channel.receivers
+                self._to_create[channel.cid] = channel.targets
         return taken
 
     async def write(self, entries: Sequence[Entry], shared: Shared) -> None:
@@ -126,19 +139,22 @@ class SqliteWriter:
             await self._create_channels(shared.created, _order(entries), instant)
         messages = await self._count(
             "INSERT INTO messages (id, cid, seq, sender_id, type, text, attachments, custom, poll_id,"
-            " campaign_no, created_at) SELECT message_id, cid, seq, ?, 'regular', text, attachments, custom,"
-            " ?, ?, ? FROM staged WHERE status = ? ORDER BY position",
+            " campaign_no, target_id, created_at) SELECT message_id, cid, seq, ?, 'regular', text,"
+            " attachments, custom, ?, ?, target_id, ? FROM staged WHERE status = ? ORDER BY position",
             [shared.sender_id, shared.poll_id, shared.campaign_no, instant, RecipientStatus.SENT],
         )
-        ledger = await self._count(
-            "INSERT INTO recipients (campaign_no, target_id, status, reason, detail, batch_no, cid,"
-            " message_id, settled_at) SELECT ?, target_id, status, nullif(reason, 0), nullif(detail, ''), ?,"
-            " cid, message_id, ? FROM staged ORDER BY position",
-            [shared.campaign_no, shared.batch_no, instant],
-        )
+        ledger = len(entries) if shared.campaign_no is None else await self._write_ledger(shared)
         sent = sum(entry.status == RecipientStatus.SENT for entry in entries)
         if (messages, ledger) != (sent, len(entries)):
             raise Disagreement(f"{len(entries)} entries, {sent} sent: {ledger} rows, {messages} messages")
+
+    async def _write_ledger(self, shared: Shared) -> int:
+        return await self._count(
+            "INSERT INTO recipients (campaign_no, target_id, status, reason, detail, batch_no, cid,"
+            " message_id, settled_at) SELECT ?, target_id, status, nullif(reason, 0), nullif(detail, ''), ?,"
+            " cid, message_id, ? FROM staged ORDER BY position",
+            [shared.campaign_no, shared.batch_no, microseconds(shared.now)],
+        )
 
     async def _stage(self, entries: Iterable[Entry], shared: Shared) -> None:
         await self._connection.execute(_STAGE)
@@ -219,8 +235,9 @@ class SqliteWriter:
 
     async def _add(self, who: str, bound: list[Any], shared: Shared) -> Mapping[str, int]:
         rows = await self._rows(
-            f"INSERT INTO members ({_MEMBER}) SELECT cid, {who}, 'channel_member', '{{}}', 0, 0, 0, 0,"
-            " NULL, ? FROM staged WHERE status = ? AND NOT created ON CONFLICT DO NOTHING RETURNING cid",
+            f"INSERT INTO members ({_MEMBER}) SELECT cid, {who}, 'channel_member', '{{}}', 0, 0, 0,"
+            " min(seq) OVER (PARTITION BY cid) - 1, NULL, ? FROM staged WHERE status = ? AND NOT created"
+            " ON CONFLICT DO NOTHING RETURNING cid",
             [*bound, microseconds(shared.now), RecipientStatus.SENT],
         )
         return _tally(row[0] for row in rows)
@@ -232,6 +249,24 @@ class SqliteWriter:
             " (SELECT cid, target_id FROM staged WHERE status = ? AND NOT created)",
             [RecipientStatus.SENT],
         )
+
+    async def show_to_members(self, sender_id: str) -> None:
+        """See `BatchWriter`."""
+        await self._connection.execute(
+            "UPDATE members SET hidden = 0 WHERE hidden AND user_id <> ?"
+            " AND cid IN (SELECT cid FROM staged WHERE status = ?)",
+            [sender_id, RecipientStatus.SENT],
+        )
+
+    async def count_members(self, sender_id: str) -> int:
+        """See `BatchWriter`."""
+        rows = await self._rows(
+            "SELECT coalesce(sum(c.member_count - (own.user_id IS NOT NULL)), 0) FROM staged AS s"
+            " CROSS JOIN channels AS c ON c.cid = s.cid"
+            " LEFT JOIN members AS own ON own.cid = c.cid AND own.user_id = ? WHERE s.status = ?",
+            [sender_id, RecipientStatus.SENT],
+        )
+        return int(rows[0][0])
 
     async def _rows(self, statement: str, bound: Sequence[Any]) -> list[Any]:
         cursor = await self._connection.execute(statement, bound)

@@ -38,21 +38,24 @@ class ChannelState:
     last_seq: int
     members_key: str | None = None
     last_message_at: Any = None
+    member_count: int = 0
 
 
 class WantedChannel(NamedTuple):
-    """A channel that the batch writes into: a message for each of its receivers."""
+    """A channel that the batch writes into: a message for each of these targets, its receivers or itself."""
 
     cid: str
-    receivers: Sequence[str]
+    targets: Sequence[str]
 
 
 class TakenChannel(NamedTuple):
-    """A channel whose row is locked until the commit. `first_seq` is the first of the numbers taken."""
+    """A channel whose row is locked until the commit. `first_seq` is the first of the numbers taken;
+    `members_key` tells whether its members are those that were read before."""
 
     created: bool
     frozen: bool
     first_seq: int
+    members_key: str | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -94,6 +97,7 @@ class Entry:
     attachments: str = "[]"
     custom: str = "{}"
     missing: tuple[str, ...] = ()  # variables that rendered empty, where a preview asked
+    members_key: str | None = None  # of a channel whose receiver the message names: it must not change
 
     def skip(self, reason: OutcomeReason) -> None:
         """Settles it as SKIPPED."""
@@ -106,9 +110,10 @@ class Entry:
 
 @dataclass(slots=True, frozen=True)
 class Shared:
-    """What all rows of one batch have in common."""
+    """What all rows of one batch have in common. Without `campaign_no` they are tests: messages of no
+    campaign, and no ledger rows."""
 
-    campaign_no: int
+    campaign_no: int | None
     batch_no: int
     sender_id: str
     poll_id: str | None
@@ -129,6 +134,9 @@ class BatchWriter(Protocol):
     async def channels(self, cids: Sequence[str]) -> dict[str, ChannelState]:
         """The channels that exist among these."""
 
+    async def receivers(self, cids: Sequence[str], sender_id: str) -> dict[str, str]:
+        """For those of these channels that have exactly two members, one of them the sender: the other."""
+
     async def pair_channels(self, members_keys: Sequence[str]) -> dict[str, ChannelState]:
         """For each key the distinct channel of any type with exactly these members, latest used."""
 
@@ -145,10 +153,17 @@ class BatchWriter(Protocol):
 
     async def add_receivers(self, shared: Shared) -> Mapping[str, int]:
         """Adds receivers (and only they) to channels written to that they are not members of; returns
-        for each such channel how many joined. After `write`."""
+        for each such channel how many joined. Unread is what comes from this batch on. After `write`."""
 
     async def add_to_all(self, user_id: str, shared: Shared) -> Mapping[str, int]:
         """Adds one user to every existing channel written to; returns as `add_receivers` does."""
 
     async def show_to_receivers(self) -> None:
         """Shows again the channels written to that their receivers had hidden. After `write`."""
+
+    async def show_to_members(self, sender_id: str) -> None:
+        """The same for all members but the sender."""
+
+    async def count_members(self, sender_id: str) -> int:
+        """How many members other than the sender the channels written to have. After `write`, before
+        anybody is added."""

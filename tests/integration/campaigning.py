@@ -43,7 +43,9 @@ async def add_users(database: Database, user_ids: Iterable[str], **fields: Any) 
         await session.execute(insert(User), [{**row, "created_at": at, "updated_at": at} for row in rows])
 
 
-async def add_list(database: Database, segment_no: int, target_ids: Iterable[str]) -> str:
+async def add_list(
+    database: Database, segment_no: int, target_ids: Iterable[str], segment_type: str = "USER"
+) -> str:
     """A manual segment."""
     async with database.transaction() as session:
         at = await now(session)
@@ -51,7 +53,7 @@ async def add_list(database: Database, segment_no: int, target_ids: Iterable[str
         segment = Segment(
             segment_no=segment_no,
             segment_id=f"list-{segment_no}",
-            type="USER",
+            type=segment_type,
             kind="MANUAL",
             size=len(ids),
             size_state="READY",

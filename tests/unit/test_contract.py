@@ -75,7 +75,6 @@ MISSING = {
     "Query.systemHealth",
     "Query.webhookEndpoint",
     "Query.webhookEndpoints",
-    "Recipient.readAt",
     "RecipientExplanation",
     "RecipientFilter.read",
     "RedeliverWebhookInput",
