@@ -109,7 +109,7 @@ def number(value: Any) -> int | float:
     if isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidInput("is beyond what a number can be")
-        if not EXACT_FLOAT <= abs(value) < -float(MIN_INTEGER):
+        if abs(value) < EXACT_FLOAT or not MIN_INTEGER <= value < -float(MIN_INTEGER):
             return value
     whole = int(value)
     if not MIN_INTEGER <= whole <= MAX_INTEGER:

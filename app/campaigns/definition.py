@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from app import validation
-from app.channels.distinct import channel_type_problem
+from app.channels.distinct import MAX_TYPE, channel_type_problem
+from app.channels.filtering import CHANNELS
 from app.errors import Invalid, InvalidInput
+from app.ledger.models import OutcomeReason
 from app.messages.rendering import ChannelIdTemplate, MessageTemplate
 from app.validation import Problems
 
@@ -30,6 +32,12 @@ REQUIRED = frozenset(
 )
 
 
+# A target that failed; for every other reason it was skipped.
+FAILURES = frozenset(
+    {OutcomeReason.CHANNEL_ID_INVALID, OutcomeReason.RENDER_ERROR, OutcomeReason.INTERNAL_ERROR}
+)
+
+
 def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     """The given fields as they are stored. Raises every problem at once."""
     problems, kept = Problems(), {}
@@ -41,6 +49,22 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidInput("an audience is either segmentIds or userIds, not both")
     problems.check()
     return kept
+
+
+def retryable(reasons: Sequence[str] | None) -> frozenset[OutcomeReason]:
+    """The reasons whose recipients a retry sends to again; None: those of FAILED. Raises INVALID_INPUT."""
+    if reasons is None:
+        return FAILURES
+    problems = Problems()
+    if not reasons:
+        with problems.at("reasons"):
+            raise InvalidInput("name at least one reason, or leave it out for those of FAILED")
+    for position, reason in enumerate(reasons):
+        with problems.at("reasons", position):
+            if OutcomeReason[reason] is OutcomeReason.SENDER:
+                raise InvalidInput("a campaign never writes to its own sender: leave SENDER out")
+    problems.check()
+    return frozenset(OutcomeReason[reason] for reason in reasons)
 
 
 def _field(name: str, value: Any) -> Any:
@@ -108,7 +132,7 @@ def _paths_from(depth: int) -> Iterator[None]:
 def _channel_template(given: Mapping[str, Any]) -> dict[str, Any]:
     problems, template = Problems(), dict(given)
     with problems.at("type"):
-        problem = channel_type_problem(given["type"])
+        problem = channel_type_problem(validation.text(given["type"], most=MAX_TYPE))
         if problem is not None:
             raise InvalidInput(problem)
     if given.get("id") is not None:
@@ -118,7 +142,7 @@ def _channel_template(given: Mapping[str, Any]) -> dict[str, Any]:
         with problems.at("team"):
             validation.identifier(given["team"])
     with problems.at("custom"):
-        template["custom"] = validation.custom(given.get("custom") or {})
+        template["custom"] = validation.custom(given.get("custom") or {}, reserved=CHANNELS.reserved)
     if given.get("members") and given.get("members_template"):
         with problems.at("members_template"):
             raise InvalidInput("give members or membersTemplate, not both")

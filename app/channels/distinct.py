@@ -7,6 +7,7 @@ from hashlib import sha256
 DISTINCT_PREFIX = "!members-"
 MEMBERS_WITH_KEY = 1_002  # sender, receiver and the 1,000 members of a template
 MAX_CHANNEL_ID = 255
+MAX_TYPE = 64
 HEAD = 32  # characters of an id that a key shows
 _TYPE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from app.messages.templating.program import Program
-from app.messages.templating.sandbox import Exceeded, RenderContext
+from app.messages.templating.sandbox import Exceeded, RenderContext, shown
 from app.messages.templating.values import Unfit, plain, to_json
 
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -15,8 +15,14 @@ _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 Build = Callable[[RenderContext], Any]
 
 
+MAX_SENTENCE = 500  # it is stored with each recipient, and may quote names and values of any length
+
+
 class RenderError(Exception):
     """This recipient's message cannot be made; the sentence says where and why."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence if len(sentence) <= MAX_SENTENCE else f"{sentence[: MAX_SENTENCE - 1]}…")
 
 
 def constant(value: Any) -> Build:
@@ -40,20 +46,20 @@ def computed_value(program: Program, where: str, context: RenderContext) -> Any:
     try:
         value = program.value(context)
         context.note(value)
-        return plain(value)
+        return plain(context.weigh(shown(value)))
     except Exception as error:
         raise _render_error(program, where, error) from None
 
 
 def json_text(build: Build, extra: Mapping[str, Any], limit: int, where: str, context: RenderContext) -> str:
-    """JSON text of at most `limit` bytes, `extra` included. Raises RenderError."""
+    """JSON text of at most `limit` bytes, `extra` not counted. Raises RenderError."""
     value = build(context)
     try:
         text = to_json({**value, **extra} if extra else value)
     except (TypeError, RecursionError) as error:
         raise RenderError(f"{where}: this is no valid JSON ({error})") from None
-    if len(text) > limit:
-        raise RenderError(f"{where}: at most {limit:,} bytes of JSON, it has {len(text):,}")
+    if len(text) > limit and (own := len(to_json(value))) > limit:
+        raise RenderError(f"{where}: at most {limit:,} bytes of JSON, it has {own:,}")
     if has_nul(text):
         raise RenderError(f"{where}: the rendered JSON has a NUL character")
     return text.decode()

@@ -83,17 +83,15 @@ class Compilation:
         if len(value) > MAX_TEXT_SOURCE:
             self.over(f"characters of {path[-1]}", MAX_TEXT_SOURCE, len(value), *path)
             return constant("")
+        if flaw := unstorable(value):
+            self.invalid(f"{path[-1]} has {flaw}", *path)
+            return constant("")
         if not _JINJA.search(value):
-            self._check_static_text(value, *path)
+            if len(value) > MAX_TEXT:
+                self.over(f"characters of {path[-1]}", MAX_TEXT, len(value), *path)
             return constant(value)
         program = self.program(value, path, keeps_type=False)
         return partial(rendered_text, program, spelled(path)) if program else constant("")
-
-    def _check_static_text(self, value: str, *path: str) -> None:
-        if len(value) > MAX_TEXT:
-            self.over(f"characters of {path[-1]}", MAX_TEXT, len(value), *path)
-        if flaw := unstorable(value):
-            self.invalid(f"{path[-1]} has {flaw}", *path)
 
     def attachments(self, value: Any) -> Build:
         """Builds the attachments: a list of objects."""
@@ -103,7 +101,7 @@ class Compilation:
         elif len(value) > MAX_ATTACHMENTS:
             self.over("attachments", MAX_ATTACHMENTS, len(value), "attachments")
         else:
-            return self.json(value, {}, MAX_JSON, "attachments")
+            return self.json(value, {}, "attachments")
         return constant("")
 
     def custom(self, value: Any, extra: Mapping[str, Any]) -> Build:
@@ -112,7 +110,7 @@ class Compilation:
         if not isinstance(value, Mapping):
             self.invalid("custom must be an object", "custom")
             return constant("")
-        return self.json(value, extra, MAX_JSON + (len(to_json(extra)) if extra else 0), "custom")
+        return self.json(value, extra, "custom")
 
     def poll_id(self, value: Any) -> str | None:
         """The poll's id, copied unchanged."""
@@ -123,7 +121,7 @@ class Compilation:
             return None
         return value
 
-    def json(self, value: Any, extra: Mapping[str, Any], limit: int, name: str) -> Build:
+    def json(self, value: Any, extra: Mapping[str, Any], name: str) -> Build:
         """Builds a JSON text: `value` rendered, under what `extra` adds."""
         if not self._is_json(value, name):
             return constant("")
@@ -134,11 +132,10 @@ class Compilation:
         if len(self.errors) > known_errors:
             return constant("")
         if len(self.programs) > before:
-            return partial(json_text, build, extra, limit, name)
-        text = to_json({**value, **extra} if extra else value)
-        if len(text) > limit:
-            self.over(f"bytes of {name}", limit, len(text), name)
-        return constant(text.decode())
+            return partial(json_text, build, extra, MAX_JSON, name)
+        if (size := len(to_json(value))) > MAX_JSON:
+            self.over(f"bytes of {name}", MAX_JSON, size, name)
+        return constant(to_json({**value, **extra} if extra else value).decode())
 
     def _is_json(self, value: Any, name: str) -> bool:
         try:

@@ -166,7 +166,8 @@ def test_refused_when_it_is_written(text: str) -> None:
     ],
 )
 def test_python_is_not_there(text: str) -> None:
-    assert render(text) == ""
+    rex = Variables(receiver=user_fields("rex", "Rex", None, None, 0, {"tags": ["a"]}))
+    assert MessageTemplate.compile({"text": text}).render(rex).text == ""
 
 
 def test_every_recipient_starts_with_full_counts_and_fresh_names() -> None:

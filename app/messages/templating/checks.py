@@ -1,10 +1,12 @@
 """What a template may contain: the checks allow what is known instead of forbidding what is bad. Pure."""
 
+import unicodedata
 from collections.abc import Iterable
 
 from jinja2 import nodes
 
-from app.messages.templating.functions import FILTERS, METHODS, TESTS
+from app.messages.templating.conditions import TESTS
+from app.messages.templating.functions import FILTERS, METHODS
 from app.messages.templating.sandbox import MAX_NUMBER
 from app.messages.templating.source import Source, TemplateMistake
 
@@ -54,6 +56,11 @@ class Checks:
             word = _KEYWORDS.get(type(node), type(node).__name__.lower())
             raise self._source.mistake_at(node, f"'{word}' is not available in messages", word)
         match node:
+            case nodes.Name(name=name) | nodes.Keyword(key=name) if (
+                unicodedata.normalize("NFKC", name) != name
+            ):
+                # Python reads both spellings as one name, so that one could stand for `receiver`.
+                raise self._source.mistake_at(node, f"'{name}' is spelt with letters of another form", name)
             case nodes.Name(ctx="store", name=name) if name in (*self._variables, "range", "loop", "self"):
                 raise self._source.mistake_at(node, f"'{name}' is given: choose another name", name)
             case nodes.Const(value=int(value)) if value > MAX_NUMBER:

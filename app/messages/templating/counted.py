@@ -5,7 +5,8 @@ from typing import Any
 
 from jinja2 import pass_context
 
-from app.messages.templating.functions import FILTERS, TESTS, call_method, checked_range
+from app.messages.templating.conditions import TESTS
+from app.messages.templating.functions import FILTERS, call_method, checked_range
 from app.messages.templating.sandbox import Function, RenderContext, Sandbox, shown
 from app.messages.templating.values import Fields, member
 

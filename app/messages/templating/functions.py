@@ -1,4 +1,4 @@
-"""The filters, tests and text methods that templates may use, each within the sandbox's count. Pure.
+"""The filters and text methods that templates may use, each within the sandbox's count. Pure.
 
 What is not listed here does not exist for a template: above all nothing random, nothing that pads or
 repeats text to a given length, and nothing that reaches beyond its arguments.
@@ -14,14 +14,25 @@ from jinja2 import Undefined, pass_context
 from jinja2.filters import FILTERS as JINJA_FILTERS
 from jinja2.filters import make_attrgetter
 from jinja2.runtime import LoopContext
-from jinja2.tests import TESTS as JINJA_TESTS
 
-from app.messages.templating.sandbox import Exceeded, Function, RenderContext, number, shown
+from app.messages.templating.sandbox import (
+    MAX_NUMBER,
+    STEPS_PER_CALL,
+    Exceeded,
+    Function,
+    RenderContext,
+    number,
+    shown,
+)
 from app.messages.templating.values import Unfit
 
 MAX_DIGITS = 40
 MAX_PRECISION = 15
-_FORMAT = re.compile(r"%(?:\(\w+\))?[#0\- +]{0,4}\d{0,2}(?:\.\d{0,2})?[diouxXeEfFgGs%]|(%)")
+MAX_WIDTH = 99  # two digits of width or of precision
+DIGITS_OF_INTEGER = MAX_WIDTH + 24
+DIGITS_OF_FLOAT = MAX_WIDTH + 324
+_DIGIT = re.compile(r"\d")
+_FORMAT = re.compile(r"%(\(\w+\))?[#0\- +]{0,4}\d{0,2}(?:\.\d{0,2})?([diouxXeEfFgGs%])|%")
 
 
 def _on_text(function: Callable[..., Any]) -> Function:
@@ -41,13 +52,16 @@ def _on_text(function: Callable[..., Any]) -> Function:
 
 
 def _on_list(name: str, *, takes: str = "environment") -> Function:
-    """Jinja's filter of that name, over a list that is paid for; a list where Jinja gives an iterator."""
+    """Jinja's filter of that name, over a list that is paid for, a call for each item included; a list where
+    Jinja gives an iterator.
+    """
     function = JINJA_FILTERS[name]
 
     @pass_context
     def run(context: RenderContext, value: Any, *args: Any, **kwargs: Any) -> Any:
         items = context.listed(value)
         context.weigh(items)
+        context.spend(len(items) * STEPS_PER_CALL)
         context.weigh(args)
         context.weigh(kwargs)
         for argument in (*args, *kwargs.values()):
@@ -113,22 +127,27 @@ def _join(context: RenderContext, value: Any, d: str = "", attribute: str | int 
 
 
 @pass_context
-def _format(context: RenderContext, value: Any, *args: Any, **kwargs: Any) -> str:
+def _format(context: RenderContext, value: Any, /, *args: Any, **kwargs: Any) -> str:
     pattern = context.text(value)
     context.weigh(pattern)
-    if any(_FORMAT.findall(pattern)):
+    conversions = _FORMAT.findall(pattern)
+    if not all(kind for _, kind in conversions):
         raise Unfit("a format has a % that is not like %s, %d or %.2f")
-    given: Any = {name: _scalar(context, item) for name, item in kwargs.items()} if kwargs else ()
-    if args:
-        given = tuple(_scalar(context, item) for item in args)
-    largest = max((len(item) for item in _values(given) if isinstance(item, str)), default=0)
-    context.build(len(pattern) + pattern.count("%") * max(largest, 99))
-    formatted: str = pattern % given
+    if kwargs and (args or not all(name for name, kind in conversions if kind != "%")):
+        raise Unfit("a format has names for all of its values, or for none")
+    named = {name: _scalar(context, item) for name, item in kwargs.items()}
+    listed = tuple(_scalar(context, item) for item in args)
+    widest = max(map(_width, (*named.values(), *listed)), default=0)
+    context.build(len(pattern) + len(conversions) * max(widest, MAX_WIDTH))
+    formatted: str = pattern % (named or listed)
     return formatted
 
 
-def _values(given: Any) -> Iterable[Any]:
-    return given.values() if isinstance(given, dict) else given
+def _width(value: Any) -> int:
+    """How many characters a conversion makes of a value at most, padding aside."""
+    if isinstance(value, str):
+        return len(value)
+    return DIGITS_OF_INTEGER if abs(value) <= MAX_NUMBER else DIGITS_OF_FLOAT
 
 
 def _scalar(context: RenderContext, value: Any) -> Any:
@@ -172,6 +191,7 @@ def _reverse(context: RenderContext, value: Any) -> Any:
 @pass_context
 def _sum(context: RenderContext, value: Any, attribute: str | int | None = None, start: float = 0) -> Any:
     items = _attributes(context, attribute, context.listed(value))
+    context.spend(len(items))
     total = number(start)
     for item in items:
         total = number(total + (0 if item is None or isinstance(item, Undefined) else number(item)))
@@ -180,9 +200,8 @@ def _sum(context: RenderContext, value: Any, attribute: str | int | None = None,
 
 @pass_context
 def _items(context: RenderContext, value: Any) -> list[tuple[Any, Any]]:
-    keys = context.listed(value)
     value = shown(value)
-    return [(key, value[key]) for key in keys]
+    return [(key, value[key]) for key in context.listed(value)]
 
 
 @pass_context
@@ -197,7 +216,7 @@ def _to_int(context: RenderContext, value: Any, default: int = 0, base: int = 10
     if _is_missing(context, value):
         return default
     if isinstance(value, str):
-        value = _parsed(value, lambda text: int(text, base)) or _parsed(value, float)
+        value = _parsed(value, lambda text: int(text, base)) or _parsed_float(value)
     try:
         return number(int(value))
     except (TypeError, ValueError, OverflowError):
@@ -209,7 +228,7 @@ def _to_float(context: RenderContext, value: Any, default: float = 0.0) -> Any:
     if _is_missing(context, value):
         return default
     if isinstance(value, str):
-        value = _parsed(value, float)
+        value = _parsed_float(value)
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
@@ -226,6 +245,10 @@ def _parsed(text: str, parse: Callable[[str], Any]) -> Any:
         return parse(text) if len(text) <= MAX_DIGITS else None
     except ValueError:
         return None
+
+
+def _parsed_float(text: str) -> float | None:
+    return _parsed(text, float) if _DIGIT.search(text) else None
 
 
 @pass_context
@@ -292,49 +315,6 @@ FILTERS: Mapping[str, Function] = {
     "upper": _on_text(str.upper),
     "urlencode": _on_text(JINJA_FILTERS["urlencode"]),
     "wordcount": _on_text(lambda text: len(text.split())),
-}
-
-
-def _test(name: str) -> Function:
-    function: Any = JINJA_TESTS[name]
-
-    @pass_context
-    def run(context: RenderContext, value: Any, *args: Any) -> bool:
-        context.spend(1)
-        given = [context.weigh(shown(item)) for item in (value, *args)]
-        return bool(function(*given))
-
-    return run
-
-
-@pass_context
-def _is_defined(context: RenderContext, value: Any) -> bool:
-    return not isinstance(value, Undefined)
-
-
-@pass_context
-def _is_undefined(context: RenderContext, value: Any) -> bool:
-    return isinstance(value, Undefined)
-
-
-@pass_context
-def _is_none(context: RenderContext, value: Any) -> bool:
-    return value is None or isinstance(value, Undefined)
-
-
-_COMPARISONS = (
-    "eq", "equalto", "==", "ne", "!=", "lt", "lessthan", "<", "le", "<=",
-    "gt", "greaterthan", ">", "ge", ">=", "in",
-)  # fmt: skip
-_KINDS = (
-    "boolean", "false", "float", "integer", "iterable", "mapping", "number", "sequence", "string", "true",
-    "divisibleby", "even", "odd", "lower", "upper",
-)  # fmt: skip
-TESTS: Mapping[str, Function] = {
-    **{name: _test(name) for name in (*_COMPARISONS, *_KINDS)},
-    "defined": _is_defined,
-    "undefined": _is_undefined,
-    "none": _is_none,
 }
 
 

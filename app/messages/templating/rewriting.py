@@ -6,6 +6,8 @@ from typing import Any
 from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
+from app.messages.templating.sandbox import STEPS_PER_CALL
+
 
 class Rewriting(NodeTransformer):
     """Sends whatever could cost through the counted functions, and collects the variables that are named."""
@@ -137,7 +139,8 @@ class Rewriting(NodeTransformer):
 
 
 def _size(tree: nodes.Node) -> int:
-    return 1 + sum(_size(child) for child in tree.iter_child_nodes())
+    own = STEPS_PER_CALL if isinstance(tree, nodes.Filter | nodes.Test | nodes.Call) else 1
+    return own + sum(_size(child) for child in tree.iter_child_nodes())
 
 
 def _apply(function: str, value: nodes.Expr, *args: nodes.Expr, at: nodes.Node) -> nodes.Filter:

@@ -17,12 +17,16 @@ from jinja2.utils import missing
 
 from app.messages.templating.values import Fields, Missing, Unfit, member, plain, to_json
 
-MAX_STEPS = 100_000  # about 10 ms at worst: a loop over n items with k nodes inside takes n * k
+MAX_STEPS = 100_000  # 60 ms at worst: a loop over n items with k nodes inside takes n * k
 MAX_BUILT = 65_536  # characters of text, intermediate ones included
 MAX_NUMBER = 2**63 - 1  # what JSON readers and databases hold
+MAX_MISSING = 100  # names of missing variables that one rendering collects: a loop can make up thousands
 CHARACTERS_PER_STEP = 16
+STEPS_PER_CALL = 5  # a filter, test or method, even one that finds nothing to do
 
 Function = Callable[..., Any]
+
+_WEIGHTLESS = frozenset((int, float, bool, type(None)))  # paid for as one item of what holds them
 
 
 class Exceeded(Exception):
@@ -79,6 +83,8 @@ class RenderContext(Context):
         waiting = [value]
         while waiting:
             item = waiting.pop()
+            if type(item) in _WEIGHTLESS:
+                continue
             if isinstance(item, str):
                 self.spend(1 + len(item) // CHARACTERS_PER_STEP)
             elif isinstance(item, list | tuple):
@@ -88,6 +94,8 @@ class RenderContext(Context):
                 self.spend(1 + 2 * len(item))
                 waiting.extend(item)
                 waiting.extend(item.values())
+            elif type(item) is Fields:
+                waiting.append(item.plain())
 
     def absent(self, path: str) -> Any:
         """The default for a missing variable, or what stands for it."""
@@ -96,7 +104,9 @@ class RenderContext(Context):
 
     def note(self, value: Any) -> None:
         """Remembers a missing variable that the message would have shown."""
-        if self.missing is not None and isinstance(value, Missing) and value.variable:
+        if self.missing is None or len(self.missing) >= MAX_MISSING:
+            return
+        if isinstance(value, Missing) and value.variable:
             self.missing[value.variable] = None
 
     def text(self, value: Any) -> str:
@@ -134,13 +144,18 @@ def shown(value: Any) -> Any:
 
 
 def number(value: Any) -> Any:
-    """A number that JSON can hold. Raises Exceeded past 64 bits and for infinity."""
+    """A number that JSON can hold. Raises Exceeded past 64 bits and for infinity, Unfit for all else.
+
+    (With a text or a list Python's operators repeat, concatenate and format, uncounted.)
+    """
+    if isinstance(value, complex):
+        raise Unfit("the result is not a real number")
+    if not _is_number(value):
+        raise Unfit(f"{_kind(value)} is not a number")
     if isinstance(value, float) and not isfinite(value):
         raise Exceeded("a number is too large")
     if isinstance(value, int) and not -MAX_NUMBER <= value <= MAX_NUMBER:
         raise Exceeded("a number has more than 64 bits")
-    if isinstance(value, complex):
-        raise Unfit("the result is not a real number")
     return value
 
 
@@ -191,7 +206,21 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def getitem(self, obj: Any, argument: Any) -> Any:
         """`obj[argument]`: a field or an item."""
         value = member(obj, argument)
-        return Missing(name=str(argument)) if value is None else value
+        if value is not None:
+            return value
+        return Missing(name=str(argument) if isinstance(argument, str | int | float) else None)
+
+    def call_filter(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """A filter that a template names by a value: `map('upper')`. Never one of those that count."""
+        if not isinstance(name, str) or name not in self.filters or name.startswith("_"):
+            raise Unfit("map names a filter that is not there")
+        return super().call_filter(name, *args, **kwargs)
+
+    def call_test(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """A test that a template names by a value: `select('odd')`."""
+        if not isinstance(name, str) or name not in self.tests:
+            raise Unfit("select names a test that is not there")
+        return super().call_test(name, *args, **kwargs)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Arithmetic on numbers, `+` on text and lists, `*` on text; with a missing operand: missing."""

@@ -74,7 +74,9 @@ class Fields:
         own = self._own
         if name not in own:
             return self._customs().get(name)
-        return own[name] if name != "created_at" else _rfc3339(own[name])
+        if name == "created_at":
+            own[name] = _rfc3339(own[name])
+        return own[name]
 
     def plain(self) -> dict[str, Any]:
         """All fields as a new dictionary."""
