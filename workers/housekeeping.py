@@ -11,9 +11,10 @@ from functools import partial
 
 import structlog
 
-from app.campaigns import lifecycle, pruning, queries
+from app.campaigns import capacity, lifecycle, pruning, queries
 from app.database import Database, is_infrastructure, now
 from app.events import service as events
+from app.ledger import forgetting
 from app.progress import Publisher
 from app.segments import service as segments
 from app.settings import Settings
@@ -46,6 +47,7 @@ class Housekeeping:
         await asyncio.gather(
             self._in_time(stopping),
             self._every(LONGEST_SLEEP_SECONDS, self._count_segments, stopping),
+            self._every(LONGEST_SLEEP_SECONDS, self._clear_deleted_users, stopping),
             self._every(SECONDS_BETWEEN_PRUNINGS, self._prune, stopping),
         )
 
@@ -88,8 +90,10 @@ class Housekeeping:
             raise SettlingFailed
 
     async def _settle(self, campaign_no: int) -> None:
+        limit = self._settings.monthly_messages
+        needed = await capacity.needed_when_due(self._database, campaign_no, limit)
         async with self._database.transaction() as session:
-            campaign = await lifecycle.settle_due(session, campaign_no, self._settings.monthly_messages)
+            campaign = await lifecycle.settle_due(session, campaign_no, limit, needed)
         if campaign is None:
             return
         log.info(
@@ -102,16 +106,19 @@ class Housekeeping:
 
     async def _release_capacity(self) -> None:
         async with self._database.read() as session:
-            waiting = await lifecycle.unreleased(session)
+            waiting = await capacity.unreleased(session)
         for campaign_no in waiting:
             await self._step(partial(self._release, campaign_no))
 
     async def _release(self, campaign_no: int) -> None:
         async with self._database.transaction() as session:
-            await lifecycle.release_unsent(session, campaign_no)
+            await capacity.release_unsent(session, campaign_no)
 
     async def _count_segments(self) -> None:
         await count_due(self._database)
+
+    async def _clear_deleted_users(self) -> None:
+        await forgetting.clear_deleted(self._database)
 
     async def _prune(self) -> None:
         async with self._database.read() as session:

@@ -3,36 +3,30 @@
 Every function here is called with the campaign's row locked, or locks it first.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Select, func, insert, select, union, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from app.campaigns import capacity as room
 from app.campaigns import queries
+from app.campaigns.capacity import Reserved, is_due, past
+from app.campaigns.definition import FAILURES
 from app.campaigns.models import Campaign, CampaignSegment
-from app.campaigns.states import ACTIVE, ENDED, RUNNING, Status, StatusReason
-from app.database import changed, dialect_of, now
+from app.campaigns.states import ACTIVE, RUNNING, Status, StatusReason
+from app.database import changed, now
 from app.errors import AppError, Invalid, InvalidInput, QuotaExceeded
 from app.events import service as events
 from app.ledger import queries as ledger
 from app.ledger.models import OutcomeReason, Plan
+from app.segments.kinds import SegmentType
 from app.segments.models import Segment
-from app.segments.queries import definition, members_select
+from app.segments.queries import definition
 from app.usage import service as usage
 from app.users.models import User
 from app.validation import Problems
-
-
-@dataclass(frozen=True, slots=True)
-class Reserved:
-    """Message capacity taken for a start."""
-
-    period: str
-    messages: int
 
 
 def check_stop_at(stop_at: datetime | None, start: datetime) -> None:
@@ -42,8 +36,8 @@ def check_stop_at(stop_at: datetime | None, start: datetime) -> None:
 
 
 async def check_startable(session: AsyncSession, campaign: Campaign) -> None:
-    """The rules of a start: an audience, a sender, a template for channels to create. Shares the
-    segments' rows until the commit, so that none is deleted meanwhile."""
+    """The rules of a start: an audience, a sender, and for users a template of the channels to create. Shares
+    the segments' rows until the commit, so that none is deleted meanwhile."""
     named = await session.execute(
         select(Segment)
         .join(CampaignSegment, col(CampaignSegment.segment_no) == col(Segment.segment_no))
@@ -59,69 +53,21 @@ async def check_startable(session: AsyncSession, campaign: Campaign) -> None:
     if not segments and not (await queries.target_counts(session, [campaign.campaign_no])):
         sentence = "The campaign has no audience: give it segmentIds or userIds."
         problems.add(InvalidInput(sentence, path=["segment_ids"]))
-    if campaign.create_channels and campaign.channel_template is None:
+    creates = campaign.create_channels and campaign.audience == SegmentType.USER
+    if creates and campaign.channel_template is None:
         sentence = "createChannels needs a channelTemplate that says which channels to create."
         problems.add(InvalidInput(sentence, path=["channel_template"]))
     with problems.at():
-        await check_sender(session, campaign)
+        await check_sender_active(session, campaign)
     problems.check()
 
 
-async def check_sender(session: AsyncSession, campaign: Campaign) -> None:
+async def check_sender_active(session: AsyncSession, campaign: Campaign) -> None:
     """Raises INVALID_INPUT unless the sender exists and is active."""
     sender = await session.get(User, campaign.sender_id)
     if sender is None or sender.deleted_at is not None or sender.deactivated_at is not None:
         raise InvalidInput(
             f"The sender {campaign.sender_id} does not exist or is deactivated.", path=["sender_id"]
-        )
-
-
-async def reserve_capacity(
-    session: AsyncSession, campaign_id: str, at: datetime, capacity: int | None
-) -> Reserved:
-    """Takes what the audience needs of the month, before the campaign's row is locked. Raises QUOTA_EXCEEDED.
-
-    Without a capacity nothing is counted here: planning adds up what it finds.
-    """
-    period = usage.period_of(at)
-    if capacity is None:
-        return Reserved(period, 0)
-    campaign = await queries.by_id(session, campaign_id)
-    needed = 0 if campaign is None else await _audience_size(session, campaign)
-    await usage.reserve(session, period, needed, capacity)
-    return Reserved(period, needed)
-
-
-async def _audience_size(session: AsyncSession, campaign: Campaign) -> int:
-    segments = (await queries.segments_of(session, [campaign.campaign_no]))[campaign.campaign_no]
-    if not segments:
-        return (await queries.target_counts(session, [campaign.campaign_no])).get(campaign.campaign_no, 0)
-    arms: list[Select[Any]] = [
-        select(
-            members_select(dialect_of(session), definition(segment), sender_id=campaign.sender_id)
-            .order_by(None)
-            .subquery()
-            .c.target_id
-        )
-        for segment in segments
-    ]
-    audience = union(*arms).subquery() if len(arms) > 1 else arms[0].subquery()
-    return (await session.execute(select(func.count()).select_from(audience))).scalar_one()
-
-
-async def check_capacity_again(session: AsyncSession, campaign_id: str, capacity: int | None) -> None:
-    """Before a resume: a campaign that was paused for want of capacity needs some of it to go on."""
-    campaign = await queries.by_id(session, campaign_id)
-    if capacity is None or campaign is None or campaign.status_reason != StatusReason.QUOTA_EXCEEDED:
-        return
-    at = await now(session)
-    left = capacity - await usage.used(session, at)
-    if left <= 0:
-        resets_at = usage.period_bounds(at)[1]
-        raise QuotaExceeded(
-            f"Nothing is left of this month's {capacity:,} messages until {resets_at:%Y-%m-%d}.",
-            path=["campaign_id"],
-            details={"needed": 1, "left": 0, "resetsAt": resets_at.isoformat()},
         )
 
 
@@ -148,6 +94,18 @@ async def begin(session: AsyncSession, campaign: Campaign, reserved: Reserved) -
         )
     )
     campaign.started_at = await now(session)
+    await enter(session, campaign, Status.IN_PROGRESS, "campaign.started")
+
+
+async def begin_again(
+    session: AsyncSession, campaign: Campaign, plan: Plan, reasons: Collection[OutcomeReason]
+) -> None:
+    """Runs a completed campaign again for its recipients of these reasons; both rows are locked. It started
+    when it first did; it has not completed until it does so again. A stopAt that has passed is cleared."""
+    plan.planned, plan.cursor, plan.retry_reasons = False, None, sorted(reasons)
+    campaign.completed_at = campaign.final_stats = None
+    if past(campaign.stop_at, await now(session)):
+        campaign.stop_at = None
     await enter(session, campaign, Status.IN_PROGRESS, "campaign.started")
 
 
@@ -193,7 +151,7 @@ def _nothing_sent(campaign: Campaign, sums: ledger.Sums) -> str | None:
         return None
     said = [
         f"{'all ' if reason.count == sums.targets else ''}{reason.count:,} "
-        f"{'failed' if reason.reason in _FAILURES else 'skipped'}: {OutcomeReason(reason.reason).name}"
+        f"{'failed' if reason.reason in FAILURES else 'skipped'}: {OutcomeReason(reason.reason).name}"
         for reason in sums.reasons
     ]
     if any(reason.reason == OutcomeReason.NO_CHANNEL for reason in sums.reasons):
@@ -201,9 +159,6 @@ def _nothing_sent(campaign: Campaign, sums: ledger.Sums) -> str | None:
             "createChannels is false" if not campaign.create_channels else "there is no channelTemplate"
         )
     return "; ".join(said)
-
-
-_FAILURES = {OutcomeReason.CHANNEL_ID_INVALID, OutcomeReason.RENDER_ERROR, OutcomeReason.INTERNAL_ERROR}
 
 
 async def complete(session: AsyncSession, campaign_no: int) -> Campaign | None:
@@ -235,79 +190,50 @@ async def pause_by_server(
     return campaign
 
 
-async def settle_due(session: AsyncSession, campaign_no: int, capacity: int | None) -> Campaign | None:
+async def settle_due(
+    session: AsyncSession, campaign_no: int, capacity: int | None, needed: int = 0
+) -> Campaign | None:
     """Starts or stops a campaign whose time has come; None if nothing is due (any more).
 
     A schedule missed while everything was down starts late, unless its stopAt has passed too. What
-    cannot start is STOPPED with NOT_STARTABLE and the reason.
+    cannot start is STOPPED with NOT_STARTABLE and the reason. `needed` is what its audience was counted to.
     """
     at = await now(session)
     seen = (await queries.by_nos(session, [campaign_no])).get(campaign_no)
     if seen is None:
         return None
-    refusal: AppError | None = None
-    reserved = Reserved(usage.period_of(at), 0)
-    if seen.status == Status.SCHEDULED and not _past(seen.stop_at, at):
+    reserved: Reserved | QuotaExceeded | None = None
+    if is_due(seen, at):
         try:
-            async with session.begin_nested():
-                reserved = await reserve_capacity(session, seen.campaign_id, at, capacity)
+            reserved = await room.reserve(session, at, needed, capacity)
         except QuotaExceeded as error:
-            refusal = error
+            reserved = error
+    settled = await _settle(session, campaign_no, at, reserved)
+    if isinstance(reserved, Reserved) and (settled is None or settled.status != Status.IN_PROGRESS):
+        await usage.release(session, reserved.period, reserved.messages)
+    return settled
+
+
+async def _settle(
+    session: AsyncSession, campaign_no: int, at: datetime, reserved: Reserved | QuotaExceeded | None
+) -> Campaign | None:
     campaign = await queries.locked_by_no(session, campaign_no)
     if campaign is None or campaign.status not in ACTIVE:
         return None
-    if _past(campaign.stop_at, at):
+    if past(campaign.stop_at, at):
         await end(session, campaign, Status.STOPPED, reason=StatusReason.STOP_AT_REACHED)
         return campaign
-    if campaign.status != Status.SCHEDULED or not _past(campaign.scheduled_for, at):
-        await usage.release(session, reserved.period, reserved.messages)
+    if reserved is None or not is_due(campaign, at):
         return None
     try:
-        if refusal is not None:
-            raise refusal
+        if isinstance(reserved, QuotaExceeded):
+            raise reserved
         await check_startable(session, campaign)
     except (AppError, Invalid) as error:
-        await usage.release(session, reserved.period, reserved.messages)
-        await end(
-            session,
-            campaign,
-            Status.STOPPED,
-            reason=StatusReason.NOT_STARTABLE,
-            message=str(error),
-        )
+        await end(session, campaign, Status.STOPPED, reason=StatusReason.NOT_STARTABLE, message=str(error))
     else:
         await begin(session, campaign, reserved)
     return campaign
-
-
-def _past(instant: datetime | None, at: datetime) -> bool:
-    return instant is not None and instant <= at
-
-
-async def unreleased(session: AsyncSession) -> Sequence[int]:
-    """Ended campaigns that still hold reserved capacity."""
-    rows = await session.execute(
-        select(col(Plan.campaign_no))
-        .join(Campaign, col(Campaign.campaign_no) == col(Plan.campaign_no))
-        .where(col(Plan.reserved) > 0, col(Campaign.status).in_(sorted(ENDED)))
-        .limit(100)
-    )
-    return rows.scalars().all()
-
-
-async def release_unsent(session: AsyncSession, campaign_no: int) -> None:
-    """Gives back what an ended campaign reserved and did not send. Locks its plan, then the month."""
-    plan = await session.execute(
-        select(Plan)
-        .where(col(Plan.campaign_no) == campaign_no, col(Plan.reserved) > 0)
-        .with_for_update(skip_locked=True)
-    )
-    held = plan.scalar_one_or_none()
-    if held is None:
-        return
-    sums = (await ledger.sums(session, [campaign_no]))[campaign_no]
-    await usage.release(session, held.period, held.reserved - sums.messages_sent)
-    held.reserved = 0
 
 
 async def record(session: AsyncSession, event: str, campaign: Campaign) -> None:
@@ -315,4 +241,7 @@ async def record(session: AsyncSession, event: str, campaign: Campaign) -> None:
     sums = (await ledger.sums(session, [campaign.campaign_no])).get(campaign.campaign_no, ledger.Sums())
     fields = campaign.model_dump(mode="json", exclude={"campaign_no", "final_stats", "deleted_at"})
     fields["status"] = campaign.status.lower()
-    await events.record(session, event, campaign.campaign_no, {**fields, "stats": ledger.as_json(sums)})
+    stats = ledger.as_json(sums)
+    for reason in stats["reasons"]:
+        reason["reason"] = OutcomeReason(reason["reason"]).name
+    await events.record(session, event, campaign.campaign_no, {**fields, "stats": stats})

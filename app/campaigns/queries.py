@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, exists, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, case, exists, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -13,6 +13,7 @@ from app.campaigns.models import Campaign, CampaignSegment, CampaignTarget
 from app.campaigns.states import ACTIVE, Status, StatusReason
 from app.ledger.models import Plan
 from app.segments.models import Segment
+from app.segments.queries import definition
 
 NAMING = frozenset({Status.DRAFT, *ACTIVE})  # a segment named by one of these cannot be deleted
 
@@ -43,6 +44,17 @@ async def locked_by_no(session: AsyncSession, campaign_no: int) -> Campaign | No
         select(Campaign)
         .where(col(Campaign.campaign_no) == campaign_no, col(Campaign.deleted_at).is_(None))
         .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )
+    return found.scalar_one_or_none()
+
+
+async def locked_plan(session: AsyncSession, campaign_no: int) -> Plan | None:
+    """The campaign's plan, its row locked until the transaction ends; before usage and the campaign."""
+    found = await session.execute(
+        select(Plan)
+        .where(col(Plan.campaign_no) == campaign_no)
+        .with_for_update()
         .execution_options(populate_existing=True)
     )
     return found.scalar_one_or_none()
@@ -80,6 +92,17 @@ async def segments_of(session: AsyncSession, campaign_nos: Sequence[int]) -> dic
     for number, segment in rows:
         found[number].append(segment)
     return found
+
+
+async def definitions(session: AsyncSession, campaign_no: int) -> list[dict[str, Any]]:
+    """What the campaign's segments are until it starts, and were then from there on; in the order given."""
+    rows = await session.execute(
+        select(Segment, col(CampaignSegment.definition))
+        .join(CampaignSegment, col(CampaignSegment.segment_no) == col(Segment.segment_no))
+        .where(col(CampaignSegment.campaign_no) == campaign_no)
+        .order_by(col(CampaignSegment.position))
+    )
+    return [copied or definition(segment) for segment, copied in rows]
 
 
 async def target_counts(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[int, int]:
@@ -128,7 +151,9 @@ async def next_due(session: AsyncSession) -> datetime | None:
     starts = select(func.min(Campaign.scheduled_for)).where(
         col(Campaign.status) == Status.SCHEDULED, col(Campaign.deleted_at).is_(None)
     )
-    ends = select(func.min(Campaign.stop_at)).where(col(Campaign.status).in_(sorted(ACTIVE)))
+    ends = select(func.min(Campaign.stop_at)).where(
+        col(Campaign.status).in_(sorted(ACTIVE)), col(Campaign.deleted_at).is_(None)
+    )
     instants = [(await session.execute(statement)).scalar_one() for statement in (starts, ends)]
     return min((instant for instant in instants if instant is not None), default=None)
 
@@ -141,6 +166,7 @@ class Working:
     campaign_id: str
     status: Status
     planned: bool
+    retrying: bool  # not planned because a retry walks its ledger
     max_messages_per_second: int | None
 
 
@@ -152,6 +178,7 @@ async def working(session: AsyncSession) -> list[Working]:
             col(Campaign.campaign_id),
             col(Campaign.status),
             col(Plan.planned),
+            col(Plan.retry_reasons).is_not(None),
             col(Campaign.max_messages_per_second),
         )
         .join(Plan, col(Plan.campaign_no) == col(Campaign.campaign_no))
@@ -167,8 +194,8 @@ async def working(session: AsyncSession) -> list[Working]:
         .order_by(col(Campaign.started_at), col(Campaign.campaign_no))
     )
     return [
-        Working(number, campaign_id, Status(status), planned, limit)
-        for number, campaign_id, status, planned, limit in rows
+        Working(number, campaign_id, Status(status), planned, retrying, limit)
+        for number, campaign_id, status, planned, retrying, limit in rows
     ]
 
 
@@ -202,22 +229,24 @@ def targets(campaign_no: int) -> Select[Any]:
 
 async def estimates(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[int, int | None]:
     """How many targets each campaign has at most: its segments' sizes added up, None while one is not
-    counted, or the ids that it names."""
+    counted, or the ids that it names. A retry adds none to those it had."""
     rows = await session.execute(
         select(
             col(CampaignSegment.campaign_no),
             func.count(),
             func.count(col(Segment.size)),
             func.sum(col(Segment.size)),
+            func.max(case((col(Plan.retry_reasons).is_not(None), col(Plan.targets)))),
         )
         .join(Segment, col(Segment.segment_no) == col(CampaignSegment.segment_no))
+        .outerjoin(Plan, col(Plan.campaign_no) == col(CampaignSegment.campaign_no))
         .where(col(CampaignSegment.campaign_no).in_(campaign_nos))
         .group_by(col(CampaignSegment.campaign_no))
     )
     named = await target_counts(session, campaign_nos)
     found: dict[int, int | None] = {number: named.get(number, 0) for number in campaign_nos}
-    for number, segments, counted, size in rows:
-        found[number] = int(size or 0) if counted == segments else None
+    for number, segments, counted, size, had in rows:
+        found[number] = had if had is not None else int(size or 0) if counted == segments else None
     return found
 
 

@@ -14,14 +14,19 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from app.campaigns import capacity as room
 from app.campaigns import definition, lifecycle, queries
+from app.campaigns.capacity import Reserved
 from app.campaigns.models import Campaign, CampaignSegment, CampaignTarget
 from app.campaigns.states import ENDED, Action, Status, move
 from app.database import now
-from app.errors import AlreadyExists, AppError, Invalid, InvalidInput, NotFound
+from app.errors import AlreadyExists, AppError, Conflict, Invalid, InvalidInput, NotFound, QuotaExceeded
 from app.ids import new_number, new_uuid
+from app.ledger import queries as ledger
+from app.ledger.models import OutcomeReason, Plan
 from app.segments.kinds import SegmentType
 from app.segments.models import Segment
+from app.usage import service as usage
 from app.users.models import User
 from app.validation import Problems
 
@@ -45,7 +50,7 @@ async def create(session: AsyncSession, given: Mapping[str, Any]) -> Campaign:
     )
     problems = Problems()
     with problems.at():
-        await _check_sender(session, campaign)
+        await _check_sender_exists(session, campaign)
     with problems.at():
         await _name_audience(session, campaign, segment_ids, user_ids)
     problems.check()
@@ -76,7 +81,7 @@ async def update(session: AsyncSession, campaign_id: str, given: Mapping[str, An
     problems = Problems()
     if "sender_id" in fields:
         with problems.at():
-            await _check_sender(session, campaign)
+            await _check_sender_exists(session, campaign)
     with problems.at():
         await _rename_audience(session, campaign, segment_ids, user_ids)
     problems.check()
@@ -106,30 +111,37 @@ async def start(
     scheduled_for: datetime | None,
     stop_at: datetime | None,
     capacity: int | None,
+    needed: int = 0,
 ) -> Campaign:
     """IN_PROGRESS now, or SCHEDULED for later. Two calls at once start it once; the second gets a CONFLICT.
 
-    Raises INVALID_INPUT where a rule of starting is broken, QUOTA_EXCEEDED where the month cannot hold it.
+    `needed` is what `capacity.needed_to_start` counted. Raises INVALID_INPUT where a rule of starting is
+    broken, QUOTA_EXCEEDED where the month cannot hold it.
     """
     at = await now(session)
-    later = scheduled_for is not None and scheduled_for > at
-    reserved = None
-    if not later:
-        reserved = await lifecycle.reserve_capacity(session, campaign_id, at, capacity)
+    later = scheduled_for if scheduled_for is not None and scheduled_for > at else None
+    reserved: Reserved | QuotaExceeded | None = None
+    try:  # the month's row before the campaign's; a campaign that cannot start says so first
+        if later is not None:
+            await usage.check_room(session, usage.period_of(later), needed, capacity)
+        else:
+            reserved = await room.reserve(session, at, needed, capacity)
+    except QuotaExceeded as error:
+        reserved = error
     campaign = await _locked(session, campaign_id)
     move(Action.START, Status(campaign.status))
     problems = Problems()
     with problems.at():
-        lifecycle.check_stop_at(stop_at, scheduled_for if later and scheduled_for else at)
+        lifecycle.check_stop_at(stop_at, later or at)
     with problems.at(), _of_the_campaign():
         await lifecycle.check_startable(session, campaign)
     problems.check()
-    campaign.stop_at = stop_at
-    if later or reserved is None:
-        campaign.scheduled_for = scheduled_for
+    if isinstance(reserved, QuotaExceeded):
+        raise reserved
+    campaign.stop_at, campaign.scheduled_for = stop_at, later
+    if reserved is None:
         await lifecycle.enter(session, campaign, Status.SCHEDULED, "campaign.scheduled")
     else:
-        campaign.scheduled_for = None
         await lifecycle.begin(session, campaign, reserved)
     return campaign
 
@@ -152,15 +164,66 @@ async def pause(session: AsyncSession, campaign_id: str) -> Campaign:
     return campaign
 
 
-async def resume(session: AsyncSession, campaign_id: str, *, capacity: int | None) -> Campaign:
-    """Goes on where it paused. Capacity is checked again."""
-    await lifecycle.check_capacity_again(session, campaign_id, capacity)
+async def resume(
+    session: AsyncSession, campaign_id: str, *, capacity: int | None, needed: int | None = None
+) -> Campaign:
+    """Goes on where it paused. What it has still to send counts in the current month from now on: `needed` is
+    what `capacity.needed_to_resume` counted. Raises QUOTA_EXCEEDED if that does not fit."""
+    campaign_no = await _number(session, campaign_id)
+    plan = await queries.locked_plan(session, campaign_no)
+    refusal = await _reserve_again(session, plan, needed, capacity)
     campaign = await _locked(session, campaign_id)
     move(Action.RESUME, Status(campaign.status))
+    if refusal is not None:
+        raise refusal
     with _of_the_campaign():
-        await lifecycle.check_sender(session, campaign)
+        await lifecycle.check_sender_active(session, campaign)
     await lifecycle.enter(session, campaign, Status.IN_PROGRESS, "campaign.resumed")
     return campaign
+
+
+async def retry(
+    session: AsyncSession, campaign_id: str, *, reasons: Sequence[str] | None, capacity: int | None
+) -> Campaign:
+    """Sends again to recipients of a completed campaign that were not reached for these reasons (None: those
+    of FAILED). They become PENDING in the background, chunk by chunk; who was sent to is never touched.
+
+    Raises INVALID_INPUT for reasons that are none to retry, CONFLICT if the campaign has not completed or no
+    recipient has them, QUOTA_EXCEEDED if the current month does not hold them.
+    """
+    wanted = definition.retryable(reasons)
+    campaign_no = await _number(session, campaign_id)
+    plan = await queries.locked_plan(session, campaign_no)
+    sums = (await ledger.sums(session, [campaign_no])).get(campaign_no, ledger.Sums())
+    needed = sum(reason.count for reason in sums.reasons if reason.reason in wanted)
+    refusal = await _reserve_again(session, plan, needed, capacity)
+    campaign = await _locked(session, campaign_id)
+    move(Action.RETRY, Status(campaign.status))
+    if plan is None or needed == 0:
+        named = ", ".join(OutcomeReason(reason).name for reason in sorted(wanted))
+        raise Conflict(
+            f"No recipient was left out for {named}: there is nothing to retry.",
+            path=["campaign_id" if reasons is None else "reasons"],
+        )
+    if refusal is not None:
+        raise refusal
+    with _of_the_campaign():
+        await lifecycle.check_sender_active(session, campaign)
+    await lifecycle.begin_again(session, campaign, plan, wanted)
+    return campaign
+
+
+async def _reserve_again(
+    session: AsyncSession, plan: Plan | None, needed: int | None, capacity: int | None
+) -> QuotaExceeded | None:
+    """Reserves before the campaign's row is locked; a refusal is told after what else is wrong."""
+    if plan is None:  # never started: the transition table says so
+        return None
+    try:
+        await room.reserve_again(session, plan, needed, capacity)
+    except QuotaExceeded as error:
+        return error
+    return None
 
 
 async def stop(session: AsyncSession, campaign_id: str) -> Campaign:
@@ -194,11 +257,23 @@ def _of_the_campaign() -> Iterator[None]:
 async def _locked(session: AsyncSession, campaign_id: str) -> Campaign:
     campaign = await queries.locked(session, campaign_id)
     if campaign is None:
-        raise NotFound(f"There is no campaign {campaign_id}.", path=["campaign_id"])
+        raise _unknown(campaign_id)
     return campaign
 
 
-async def _check_sender(session: AsyncSession, campaign: Campaign) -> None:
+async def _number(session: AsyncSession, campaign_id: str) -> int:
+    """The campaign's number, for what has to be locked before its row."""
+    campaign = await queries.by_id(session, campaign_id)
+    if campaign is None:
+        raise _unknown(campaign_id)
+    return campaign.campaign_no
+
+
+def _unknown(campaign_id: str) -> NotFound:
+    return NotFound(f"There is no campaign {campaign_id}.", path=["campaign_id"])
+
+
+async def _check_sender_exists(session: AsyncSession, campaign: Campaign) -> None:
     sender = await session.get(User, campaign.sender_id)
     if sender is None or sender.deleted_at is not None:
         raise InvalidInput(
@@ -243,13 +318,15 @@ async def _name_audience(
     segment_ids: Sequence[str] | None,
     user_ids: Sequence[str] | None,
 ) -> None:
+    campaign.audience = SegmentType.USER
     if segment_ids:
-        found = await _share_segments(session, segment_ids)
+        named = await _share_segments(session, segment_ids)
+        campaign.audience = named[0].type
         await session.execute(
             insert(CampaignSegment),
             [
-                {"campaign_no": campaign.campaign_no, "segment_no": found[segment_id], "position": position}
-                for position, segment_id in enumerate(segment_ids)
+                {"campaign_no": campaign.campaign_no, "segment_no": segment.segment_no, "position": position}
+                for position, segment in enumerate(named)
             ],
         )
     if user_ids:
@@ -259,8 +336,9 @@ async def _name_audience(
         )
 
 
-async def _share_segments(session: AsyncSession, segment_ids: Sequence[str]) -> dict[str, int]:
-    """The segments' numbers, their rows shared until the commit so that none is deleted meanwhile."""
+async def _share_segments(session: AsyncSession, segment_ids: Sequence[str]) -> list[Segment]:
+    """The segments in the order given, their rows shared until the commit so that none is deleted meanwhile.
+    They have to be all of users or all of channels."""
     rows = await session.execute(
         select(Segment)
         .where(col(Segment.segment_id).in_(segment_ids), col(Segment.deleted_at).is_(None))
@@ -268,13 +346,24 @@ async def _share_segments(session: AsyncSession, segment_ids: Sequence[str]) -> 
         .with_for_update(read=True, key_share=True)
     )
     found, problems = {segment.segment_id: segment for segment in rows.scalars()}, Problems()
+    named: list[Segment] = []
     for position, segment_id in enumerate(segment_ids):
         with problems.at("segment_ids", position):
             if segment_id not in found:
                 raise InvalidInput(f"There is no segment {segment_id}.")
-            if found[segment_id].type != SegmentType.USER:
-                raise InvalidInput(
-                    f"Segment {segment_id} holds channels; this version sends to segments of users."
-                )
+            named.append(found[segment_id])
+            _check_same_type(named[0], named[-1])
     problems.check()
-    return {segment_id: segment.segment_no for segment_id, segment in found.items()}
+    return named
+
+
+def _check_same_type(first: Segment, other: Segment) -> None:
+    if other.type != first.type:
+        raise InvalidInput(
+            f"Segment {other.segment_id} holds {_TARGETS[other.type]}, {first.segment_id} before it"
+            f" {_TARGETS[first.type]}: name segments of one type, and send to the others by a campaign of"
+            " their own."
+        )
+
+
+_TARGETS: dict[str, str] = {SegmentType.USER: "users", SegmentType.CHANNEL: "channels"}

@@ -57,6 +57,8 @@ ONCE = Refusal("a campaign is sent once: create a new one")
 NOT_STARTED = Refusal("it has not been started")
 RUNNING_NOW = Refusal("it is being sent: stop it first")
 OVER = Refusal("it is over")
+NOT_COMPLETED = Refusal("it has not completed yet")
+STAYS_STOPPED = Refusal("a stopped campaign stays stopped: create a new one")
 
 # What an action leads to from each status: the next status, None where nothing changes, or a refusal.
 # START from DRAFT and SCHEDULED leads to SCHEDULED instead when scheduledFor is in the future.
@@ -98,7 +100,7 @@ _TABLE: dict[Action, dict[Status, Status | Refusal | None]] = {
         Status.SCHEDULED: Refusal("it has not started yet"),
         Status.IN_PROGRESS: Refusal("it is not paused"),
         Status.PAUSED: Status.IN_PROGRESS,
-        Status.STOPPED: Refusal("a stopped campaign stays stopped: create a new one"),
+        Status.STOPPED: STAYS_STOPPED,
         Status.COMPLETED: OVER,
     },
     Action.EDIT: {
@@ -116,6 +118,14 @@ _TABLE: dict[Action, dict[Status, Status | Refusal | None]] = {
         Status.PAUSED: RUNNING_NOW,
         Status.STOPPED: None,
         Status.COMPLETED: None,
+    },
+    Action.RETRY: {
+        Status.DRAFT: NOT_STARTED,
+        Status.SCHEDULED: NOT_STARTED,
+        Status.IN_PROGRESS: NOT_COMPLETED,
+        Status.PAUSED: NOT_COMPLETED,
+        Status.STOPPED: STAYS_STOPPED,
+        Status.COMPLETED: Status.IN_PROGRESS,
     },
 }
 
@@ -150,4 +160,5 @@ _VERBS = {
     Action.RESUME: "be resumed",
     Action.EDIT: "have its content changed",
     Action.DELETE: "be deleted",
+    Action.RETRY: "be retried",
 }

@@ -14,6 +14,7 @@ class Channel(SQLModel, table=True):
 
     `members_key` names exactly the present members (`distinct.members_key`, up to 1,002 of them).
     A distinct channel's `channel_id` derives from the members it was created for and never changes.
+    Up to `erased_seq` messages may be missing, because they were erased; after it none is.
     """
 
     __tablename__ = "channels"
@@ -39,6 +40,7 @@ class Channel(SQLModel, table=True):
     member_count: int = Field(default=0)
     members_key: str | None = Field(default=None, sa_type=TextType)
     last_seq: int = Field(default=0, sa_type=BigInteger)
+    erased_seq: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
     last_message_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     created_at: datetime = Field(sa_type=UtcDateTime)
     updated_at: datetime = Field(sa_type=UtcDateTime)

@@ -15,25 +15,29 @@ from app.graphql.permissions import IsAdmin, IsViewer
 
 Decorator: TypeAlias = Callable[[Callable[..., Any]], Any]
 
-MAX_SIZE = "max_size"  # a field's metadata: how many items it may have, for the worst-case cost of a document
+# A field's metadata, for the worst-case cost of a document: how many items it may have, and how many simple
+# fields it is as much work as.
+MAX_SIZE = "max_size"
+WEIGHT = "weight"
 
 
-def field(*, description: str, max_size: int | None = None) -> Decorator:
-    """A field with a resolver. `max_size`: how many items a plain list may have at most."""
-    declared: Decorator = strawberry.field(description=description, metadata=_sized(max_size))
+def field(*, description: str, max_size: int | None = None, weight: int = 1) -> Decorator:
+    """A field with a resolver. `max_size`: how many items a plain list may have at most; `weight`: how many
+    simple fields it costs as much as."""
+    declared: Decorator = strawberry.field(description=description, metadata=_cost(max_size, weight))
     return declared
 
 
-def query(*, description: str, max_size: int | None = None) -> Decorator:
-    """A field of Query for any valid key. `max_size`: how many items a plain list may have at most."""
+def query(*, description: str, max_size: int | None = None, weight: int = 1) -> Decorator:
+    """A field of Query for any valid key; `max_size` and `weight` as in `field`."""
     declared: Decorator = strawberry.field(
-        description=description, permission_classes=[IsViewer], metadata=_sized(max_size)
+        description=description, permission_classes=[IsViewer], metadata=_cost(max_size, weight)
     )
     return declared
 
 
-def _sized(max_size: int | None) -> dict[str, int]:
-    return {} if max_size is None else {MAX_SIZE: max_size}
+def _cost(max_size: int | None, weight: int) -> dict[str, int]:
+    return {WEIGHT: weight} if max_size is None else {MAX_SIZE: max_size, WEIGHT: weight}
 
 
 def mutation(*, description: str) -> Decorator:
@@ -63,7 +67,9 @@ class PayloadErrors(FieldExtension):
     async def resolve_async(
         self, next_: Callable[..., Awaitable[Any]], source: Any, info: Info, **arguments: Any
     ) -> Any:
-        """The resolver's payload, or one that has only errors."""
+        """The resolver's payload, or one that has only errors. What mutations before it in the same document
+        have loaded is forgotten: it may have changed."""
+        info.context.forget()
         try:
             return await next_(source, info, **arguments)
         except (Forbidden, Unauthenticated):

@@ -39,7 +39,7 @@ from app.errors import AppError
 from app.graphql import values
 from app.graphql.connections import DEFAULT_SIZE
 from app.graphql.failures import beyond, refused
-from app.graphql.fields import MAX_SIZE
+from app.graphql.fields import MAX_SIZE, WEIGHT
 from app.settings import Settings
 
 PAGE_ARGUMENTS = ("first", "last")
@@ -210,7 +210,7 @@ class _Walk:
             return Weight(1 + inner.fields, 1 + inner.depth, page * inner.cost)
         size, inner_page = self._sizes(node, field, parent)
         inner = self._selections(node, kind, inner_page)
-        cost = 1 if name == "ofType" else 1 + size * inner.cost
+        cost = 1 if name == "ofType" else _metadata(field).get(WEIGHT, 1) + size * inner.cost
         return Weight(1 + inner.fields, 1 + inner.depth, cost)
 
     def _sizes(
@@ -219,8 +219,7 @@ class _Walk:
         """How many objects the field gives at most, and how many items the connection that it is."""
         if field is None:
             return 1, 1
-        definition = field.extensions.get(DEFINITION)
-        most = definition.metadata.get(MAX_SIZE) if definition is not None else None
+        most = _metadata(field).get(MAX_SIZE)
         if _is_list(field):
             return most or self._plain_size(field, parent), 1
         return 1, 1 if most is None else self._page_size(node, most)
@@ -284,6 +283,13 @@ def _field_of(schema: GraphQLSchema, parent: GraphQLNamedType | None, name: str)
         return None
     find: Callable[..., GraphQLField | None] = schema.get_field
     return find(parent, name)
+
+
+def _metadata(field: GraphQLField | None) -> Mapping[str, int]:
+    """What a field's declaration says of its cost."""
+    definition = field.extensions.get(DEFINITION) if field is not None else None
+    metadata: Mapping[str, int] = definition.metadata if definition is not None else {}
+    return metadata
 
 
 def _is_list(field: GraphQLField) -> bool:

@@ -19,7 +19,8 @@ from app.graphql.fields import field
 from app.graphql.loaders import Loader
 from app.graphql.nodes import Node, number_key
 from app.keyset import Bounds, Key
-from app.ledger import models, queries
+from app.ledger import models, recipients
+from app.ledger.recipients import LedgerRow, Span
 from app.segments.api import TargetFilter
 from app.segments.kinds import SegmentType
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 RecipientKey = tuple[int, str]
 
-settled_or_pending = Loader(queries.recipients_by_key)
+settled_or_pending = Loader(recipients.by_key)
 
 
 @strawberry.enum(description="What happened to a target.")
@@ -91,7 +92,7 @@ class Recipient(Node):
     owner: strawberry.Private[Any]
 
     @classmethod
-    def of(cls, owner: "Campaign", row: models.Recipient) -> "Recipient":
+    def of(cls, owner: "Campaign", row: LedgerRow) -> "Recipient":
         """The GraphQL object of a row of this campaign's."""
         status = RecipientStatus[models.RecipientStatus(row.status).name]
         return cls(
@@ -187,6 +188,10 @@ class RecipientFilter:
         default=strawberry.UNSET, description="By what happened."
     )
     reason: OutcomeReasonFilter | None = strawberry.field(default=strawberry.UNSET, description="By why.")
+    read: bool | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Whether it has been read. False: everybody who has not, sent to or not.",
+    )
     target_id: StringFilter | None = strawberry.field(default=strawberry.UNSET, description="By target id.")
 
 
@@ -196,22 +201,15 @@ def recipient_listing(
     """The recipients of a campaign, by target id, settled and pending in one list."""
     database, wanted = info.context.database, _wanted(info, given)
 
-    async def fetch(bounds: Bounds) -> Sequence[tuple[models.Recipient, Key]]:
+    async def fetch(bounds: Bounds) -> Sequence[tuple[LedgerRow, Key]]:
+        span = Span(bounds.limit, _edge(bounds.after), _edge(bounds.before), bounds.backward)
         async with database.read() as session:
-            rows = await queries.recipients(
-                session,
-                campaign_no,
-                wanted,
-                after=_edge(bounds.after),
-                before=_edge(bounds.before),
-                limit=bounds.limit,
-                backward=bounds.backward,
-            )
+            rows = await recipients.page(session, campaign_no, wanted, span)
         return [(row, (row.target_id,)) for row in rows]
 
     async def count() -> int:
         async with database.read() as session:
-            return await queries.count_recipients(session, campaign_no, wanted)
+            return await recipients.count(session, campaign_no, wanted)
 
     return Listing(fetch=fetch, kinds=(str,), node=lambda row: Recipient.of(owner, row), count=count)
 
@@ -220,18 +218,19 @@ def _edge(key: Key | None) -> str | None:
     return None if key is None else str(key[0])
 
 
-def _wanted(info: Info, given: RecipientFilter | None) -> queries.RecipientFilter:
+def _wanted(info: Info, given: RecipientFilter | None) -> recipients.RecipientFilter:
     """The filter as the ledger takes it. Ids that are named are looked up, others are looked for."""
     if not given:
-        return queries.RecipientFilter()
+        return recipients.RecipientFilter()
     statuses, reasons = _chosen("status", given.status), _chosen("reason", given.reason)
     by_id = TargetFilter(target_id=given.target_id)
     target_id = col(models.Recipient.target_id)
     where = condition(by_id, {"target_id": target_id}, info.context.database.dialect)
     named, holds = _named(given.target_id), partial(_holds, given.target_id)
-    return queries.RecipientFilter(
+    return recipients.RecipientFilter(
         statuses=None if statuses is None else frozenset(models.RecipientStatus[name] for name in statuses),
         reasons=None if reasons is None else frozenset(models.OutcomeReason[name] for name in reasons),
+        read=_read(given.read),
         target_ids=None if named is None else frozenset(filter(holds, named)),
         where=where if given.target_id and named is None else None,
         holds=holds,
@@ -247,6 +246,15 @@ def _chosen(name: str, given: RecipientStatusFilter | OutcomeReasonFilter | None
     chosen = [{stored(given.eq)}] if given.eq is not strawberry.UNSET else []
     chosen += [set(several(list(given.in_)))] if given.in_ is not strawberry.UNSET else []
     return set.intersection(*chosen) if chosen else None
+
+
+def _read(given: bool | None) -> bool | None:
+    """The answer that is wanted; None if it does not matter."""
+    if given is strawberry.UNSET:
+        return None
+    if given is None:
+        raise InvalidInput("read cannot be null; leave it out")
+    return given
 
 
 def _named(given: StringFilter | None) -> list[str] | None:

@@ -32,12 +32,18 @@ class OutcomeReason(IntEnum):
     RENDER_ERROR = 9
     INTERNAL_ERROR = 10
 
+    @property
+    def status(self) -> RecipientStatus:
+        """What became of a target with this reason: each goes with one status only."""
+        failures = (self.CHANNEL_ID_INVALID, self.RENDER_ERROR, self.INTERNAL_ERROR)
+        return RecipientStatus.FAILED if self in failures else RecipientStatus.SKIPPED
+
 
 class Plan(SQLModel, table=True):
     """How far the audience of a campaign has been walked. Its row lock makes one planner of many.
 
-    `last_batch_no` numbers the batches. `reserved` is what `period` of usage holds for this campaign, with
-    what was sent already. While a retry walks the ledger, `retry_reasons` names the reasons it collects.
+    `last_batch_no` numbers the batches. `reserved` is what was sent, in whatever month, and what `period` of
+    usage still holds for this campaign. `retry_reasons` is what a retry collects while it walks the ledger.
     """
 
     __tablename__ = "plans"
@@ -142,8 +148,16 @@ class Recipient(SQLModel, table=True):
             "campaign_no",
             "status",
             "target_id",
-            sqlite_where=text("status >= 2"),
-            postgresql_where=text("status >= 2"),
+            sqlite_where=text("reason IS NOT NULL"),
+            postgresql_where=text("reason IS NOT NULL"),
+        ),
+        Index(
+            "ix_recipients_read",
+            "campaign_no",
+            "target_id",
+            "read_at",
+            sqlite_where=text("read_at IS NOT NULL"),
+            postgresql_where=text("read_at IS NOT NULL"),
         ),
         {"sqlite_with_rowid": False},
     )

@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Select, and_, func, select, text
+from sqlalchemy import ColumnElement, Select, and_, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.database import dialect_of
 from app.ledger import queries
+from app.ledger.erasing import MESSAGE_DELETED
 from app.ledger.models import Batch, BatchTargets, Plan, Recipient, RecipientStatus
 from app.messages.models import Message
 
@@ -21,7 +22,8 @@ _TAKE_YOUR_TIME = text(
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """What was counted, and a sentence for everything that does not agree."""
+    """What was counted, and a sentence for everything that does not agree. `erased` targets are SENT, and
+    their messages were deleted since."""
 
     targets: int
     sent: int
@@ -30,6 +32,7 @@ class Books:
     pending: int
     messages: int
     planned: bool
+    erased: int = 0
     problems: tuple[str, ...] = field(default=())
 
     @property
@@ -45,6 +48,7 @@ async def audit(session: AsyncSession, campaign_no: int) -> Books:
     statuses = await _ledger_by_status(session, campaign_no)
     pending, held_twice = await _waiting(session, campaign_no)
     messages = await _count(session, select(col(Message.id)).where(col(Message.campaign_no) == campaign_no))
+    erased = await _count(session, select(col(Recipient.target_id)).where(*_erased(campaign_no)))
     unmatched = await _sent_without_message(session, campaign_no)
     plan = await session.get(Plan, campaign_no)
     targets = plan.targets if plan else 0
@@ -62,8 +66,11 @@ async def audit(session: AsyncSession, campaign_no: int) -> Books:
                 sum(counted) != targets,
                 f"{targets:,} targets were planned, {sum(counted):,} are accounted for",
             ),
-            (messages != counted[0], f"{counted[0]:,} targets are SENT, {messages:,} messages exist"),
-            (unmatched > 0, f"{unmatched:,} SENT targets have no message of their own"),
+            (
+                messages + erased != counted[0],
+                f"{counted[0]:,} targets are SENT, {messages:,} messages exist, {erased:,} were deleted",
+            ),
+            (unmatched > erased, f"{unmatched - erased:,} SENT targets have no message of their own"),
             (held_twice > 0, f"{held_twice:,} targets are settled and still waiting"),
             (
                 (sums.sent, sums.skipped, sums.failed, sums.pending) != counted,
@@ -73,7 +80,17 @@ async def audit(session: AsyncSession, campaign_no: int) -> Books:
         )
         if wrong
     ]
-    return Books(targets, *counted, messages, bool(plan and plan.planned), tuple(problems))
+    return Books(targets, *counted, messages, bool(plan and plan.planned), erased, tuple(problems))
+
+
+def _erased(campaign_no: int) -> tuple[ColumnElement[bool], ...]:
+    """SENT ledger rows that say themselves that their message was deleted since."""
+    return (
+        col(Recipient.campaign_no) == campaign_no,
+        col(Recipient.status) == RecipientStatus.SENT,
+        col(Recipient.message_id).is_(None),
+        col(Recipient.detail) == MESSAGE_DELETED,
+    )
 
 
 async def _ledger_by_status(session: AsyncSession, campaign_no: int) -> dict[int, int]:

@@ -10,7 +10,8 @@ from app.database import JsonType, TextType, UtcDateTime
 
 
 class Message(SQLModel, table=True):
-    """A message in a channel. `seq` counts from 1 in its channel; `campaign_no` names its sender campaign.
+    """A message in a channel. `seq` counts from 1 in its channel; `campaign_no` names its sender campaign;
+    with `target_id`, the ledger row that this message is for.
 
     Ids are UUIDv7, so that the table and its indexes append.
     """
@@ -37,4 +38,5 @@ class Message(SQLModel, table=True):
     custom: dict[str, Any] = Field(default_factory=dict, sa_type=JsonType, nullable=False)
     poll_id: str | None = Field(default=None, sa_type=TextType)
     campaign_no: int | None = Field(default=None, sa_type=BigInteger)
+    target_id: str | None = Field(default=None, sa_type=TextType)
     created_at: datetime = Field(sa_type=UtcDateTime)

@@ -5,7 +5,18 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, SQLColumnExpression, delete, exists, func, null, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    SQLColumnExpression,
+    delete,
+    exists,
+    func,
+    null,
+    select,
+    union,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -116,19 +127,45 @@ async def targets_by_keys(
 
 
 async def count_range(
-    session: AsyncSession, definition: Mapping[str, Any], after: str | None, width: int
+    session: AsyncSession,
+    definitions: Sequence[Mapping[str, Any]],
+    after: str | None,
+    width: int,
+    sender_id: str | None = None,
 ) -> tuple[int, str | None]:
-    """How many members are among the `width` ids of the collection behind `after`, and the last of these ids;
-    None when there are no more. So a count of any size is many short reads."""
-    target, statement = members(dialect_of(session), definition)
-    ids = select(target) if after is None else select(target).where(target > after)
-    last = (await session.execute(ids.order_by(target).offset(width - 1).limit(1))).scalar_one_or_none()
+    """How many targets segments of these definitions have together in a range of ids behind `after`, and
+    where it ends; None when there are no more. It spans at most `width` ids of each segment's collection, so
+    a count of any size is many short reads."""
+    dialect = dialect_of(session)
+    ends = [await _range_end(session, each, after, width, sender_id) for each in definitions]
+    last = min((end for end in ends if end is not None), default=None)
+    arms = []
+    for each in definitions:
+        target, statement = members(dialect, each, sender_id)
+        arms.append(_between(target, statement, after, last))
+    together = (union(*arms) if len(arms) > 1 else arms[0]).subquery()
+    counted = await session.execute(select(func.count()).select_from(together))
+    return int(counted.scalar_one()), last
+
+
+async def _range_end(
+    session: AsyncSession, definition: Mapping[str, Any], after: str | None, width: int, sender_id: str | None
+) -> str | None:
+    """The last of the next `width` ids that a filter looks at, or a list holds; None if there are fewer."""
+    target, statement = members(dialect_of(session), definition, sender_id)
+    listed = definition["kind"] in (SegmentKind.MANUAL, SegmentKind.ALL_SENDER_CHANNELS)
+    ids = _between(target, statement if listed else select(target), after, None)
+    end = await session.execute(ids.order_by(target).offset(width - 1).limit(1))
+    last: str | None = end.scalar_one_or_none()
+    return last
+
+
+def _between(
+    target: SQLColumnExpression[str], statement: Select[Any], after: str | None, last: str | None
+) -> Select[Any]:
     if after is not None:
         statement = statement.where(target > after)
-    if last is not None:
-        statement = statement.where(target <= last)
-    counted = await session.execute(select(func.count()).select_from(statement.subquery()))
-    return int(counted.scalar_one()), last
+    return statement if last is None else statement.where(target <= last)
 
 
 def living() -> Select[Any]:

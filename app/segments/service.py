@@ -151,7 +151,7 @@ async def count_size(database: Database, segment_no: int) -> None:
         segment = (await queries.by_numbers(session, [segment_no])).get(segment_no)
     if segment is None or segment.size_state != SizeState.COMPUTING:
         return
-    counted = await count_members(database, queries.definition(segment))
+    counted = await count_members(database, [queries.definition(segment)])
     async with database.transaction() as session:
         current = await queries.locked(session, segment.segment_id)
         if current is None or current.segment_no != segment_no or current.filter != segment.filter:
@@ -160,15 +160,22 @@ async def count_size(database: Database, segment_no: int) -> None:
         current.size_state = SizeState.READY
 
 
-async def count_members(database: Database, definition: Mapping[str, Any]) -> int:
-    """How many targets a segment of this definition has now, counted in short reads one after the other."""
-    total, after = 0, None
-    while True:
+async def count_members(
+    database: Database,
+    definitions: Sequence[Mapping[str, Any]],
+    *,
+    sender_id: str | None = None,
+    after: str | None = None,
+) -> int:
+    """How many targets behind `after` segments of these definitions have together now, each counted once, in
+    short reads one after the other. `sender_id` only counts for ALL_SENDER_CHANNELS."""
+    total, more = 0, True
+    while more:
         async with database.read() as session:
-            found, after = await queries.count_range(session, definition, after, COUNT_WIDTH)
+            found, after = await queries.count_range(session, definitions, after, COUNT_WIDTH, sender_id)
         total += found
-        if after is None:
-            return total
+        more = after is not None
+    return total
 
 
 async def prune(database: Database) -> int:

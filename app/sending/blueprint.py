@@ -29,11 +29,13 @@ KEPT = 64  # compiled campaigns a process keeps; more than run at once
 
 @dataclass(frozen=True)
 class Blueprint:
-    """What every batch of one campaign needs to know."""
+    """What every batch of one campaign needs to know. `only_looked_at`: receivers without a channel are shown
+    their message too."""
 
     campaign: Campaign
     message: MessageTemplate
     channel_id: ChannelIdTemplate | None
+    only_looked_at: bool = False
 
     @classmethod
     def of(cls, campaign: Campaign) -> "Blueprint":

@@ -20,6 +20,7 @@ from app.sending import batches, isolation, throttle
 from app.sending.blueprint import Blueprints
 from app.sending.outcomes import SenderMissing
 from app.sending.planning import Planning, plan_chunk
+from app.sending.retrying import retry_chunk
 from app.sending.running import CampaignNotRunning
 from app.sending.throttle import Reservation
 
@@ -94,7 +95,7 @@ class Engine:
     async def _work_on(self, campaign: Working) -> float:
         planned, overtaken = campaign.planned, False
         if not planned:
-            outcome = await plan_chunk(self.database, campaign.campaign_no, capacity=self.monthly_messages)
+            outcome = await self._plan(campaign)
             await self.publisher.publish(campaign.campaign_no)
             if outcome == Planning.OVER_QUOTA:
                 return IDLE_SECONDS
@@ -104,6 +105,11 @@ class Engine:
             return IDLE_SECONDS if planned or overtaken else 0.0
         wait = await self._send(campaign, planned)
         return max(wait, OTHERS_AT_WORK_SECONDS) if overtaken else wait
+
+    async def _plan(self, campaign: Working) -> Planning:
+        if campaign.retrying:
+            return await retry_chunk(self.database, campaign.campaign_no)
+        return await plan_chunk(self.database, campaign.campaign_no, capacity=self.monthly_messages)
 
     async def _send(self, campaign: Working, planned: bool) -> float:
         reservation, wait = await self._pace(campaign)

@@ -175,7 +175,7 @@ def _settle_in_channel(target: Going, blueprint: Blueprint, states: States, coll
     state = None if entry.cid is None else states.get(entry.cid)
     if state is not None and state.frozen:
         entry.skip(OutcomeReason.CHANNEL_FROZEN)
-    elif state is None and not blueprint.creates:
+    elif state is None and not blueprint.creates and not blueprint.only_looked_at:
         entry.skip(OutcomeReason.NO_CHANNEL)
     else:
         _render(target, blueprint, state, collect_missing)
@@ -183,9 +183,8 @@ def _settle_in_channel(target: Going, blueprint: Blueprint, states: States, coll
 
 def _render(target: Going, blueprint: Blueprint, state: ChannelState | None, collect_missing: bool) -> None:
     entry = target.entry
-    assert entry.cid is not None
     try:
-        if blueprint.names_channel:
+        if blueprint.names_channel and entry.cid is not None:
             target.variables.channel = _channel_fields(state or blueprint.channel_to_create(entry.cid))
         message = blueprint.message.render(target.variables, collect_missing=collect_missing)
     except RenderError as error:

@@ -9,17 +9,18 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 import structlog
-from sqlalchemy import Select, insert, select, union, update
+from sqlalchemy import insert, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.campaigns import lifecycle
-from app.campaigns.models import Campaign, CampaignSegment, CampaignTarget
+from app.campaigns.models import Campaign
 from app.campaigns.states import RUNNING, StatusReason
-from app.database import Database, changed, dialect_of
+from app.database import Database, changed
 from app.errors import QuotaExceeded
+from app.ledger import queries as ledger
 from app.ledger.models import Batch, BatchTargets, Plan
-from app.segments.queries import members_select
+from app.sending.audience import next_targets
 from app.sending.running import CampaignNotRunning, ensure_running
 from app.usage import service as usage
 
@@ -49,13 +50,17 @@ async def plan_chunk(database: Database, campaign_no: int, *, capacity: int | No
     async with database.read() as session:
         plan = await session.get(Plan, campaign_no)
         campaign = await session.get(Campaign, campaign_no)
-        if plan is None or plan.planned or campaign is None or campaign.deleted_at is not None:
+        if plan is None or plan.planned or plan.retry_reasons is not None:
+            return Planning.OVERTAKEN
+        if campaign is None or campaign.deleted_at is not None:
             return Planning.OVERTAKEN
         limit = CHUNK if plan.cursor is not None else FIRST_CHUNK
-        target_ids = await _next_targets(session, campaign, plan.cursor, limit)
+        target_ids = await next_targets(session, campaign, after=plan.cursor, limit=limit)
+        reserved = await _to_reserve(session, plan, plan.targets + len(target_ids), capacity)
     try:
         async with database.transaction() as session:
-            return await _store(session, campaign, plan, target_ids, len(target_ids) < limit, capacity)
+            exhausted = len(target_ids) < limit
+            return await _store(session, campaign, plan, target_ids, exhausted, reserved, capacity)
     except CampaignNotRunning:
         return Planning.OVERTAKEN
     except QuotaExceeded as error:
@@ -64,42 +69,13 @@ async def plan_chunk(database: Database, campaign_no: int, *, capacity: int | No
         return Planning.OVER_QUOTA
 
 
-async def _next_targets(
-    session: AsyncSession, campaign: Campaign, after: str | None, limit: int
-) -> Sequence[str]:
-    arms = await _arms(session, campaign, after, limit)
-    if not arms:
-        return []
-    if len(arms) == 1:
-        statement: Select[str] = arms[0]
-    else:
-        merged = union(*(select(arm.subquery().c.target_id) for arm in arms)).subquery()
-        statement = select(merged.c.target_id).order_by(merged.c.target_id).limit(limit)
-    return (await session.execute(statement)).scalars().all()
-
-
-async def _arms(
-    session: AsyncSession, campaign: Campaign, after: str | None, limit: int
-) -> list[Select[str]]:
-    """One ascending select with its own limit for each segment, or for the list of userIds."""
-    definitions = await session.execute(
-        select(col(CampaignSegment.definition))
-        .where(col(CampaignSegment.campaign_no) == campaign.campaign_no)
-        .order_by(col(CampaignSegment.position))
-    )
-    arms = [
-        members_select(
-            dialect_of(session), definition or {}, sender_id=campaign.sender_id, after=after, limit=limit
-        )
-        for definition in definitions.scalars()
-    ]
-    if arms:
-        return arms
-    target_id = col(CampaignTarget.target_id)
-    named = select(target_id).where(col(CampaignTarget.campaign_no) == campaign.campaign_no)
-    if after is not None:
-        named = named.where(target_id > after)
-    return [named.order_by(target_id).limit(limit)]
+async def _to_reserve(session: AsyncSession, plan: Plan, targets: int, capacity: int | None) -> int:
+    """What the campaign has to have reserved for so many targets. Those that turned out to need no message
+    make room for others; without a capacity they need not be counted, the end gives back what is too much."""
+    if targets > plan.reserved and capacity is not None:
+        settled = (await ledger.sums(session, [plan.campaign_no]))[plan.campaign_no]
+        targets -= settled.skipped + settled.failed
+    return max(plan.reserved, targets)
 
 
 async def _store(
@@ -108,18 +84,20 @@ async def _store(
     plan: Plan,
     target_ids: Sequence[str],
     exhausted: bool,
+    reserved: int,
     capacity: int | None,
 ) -> Planning:
-    size = _batch_size(campaign)
-    parts = [target_ids[start : start + size] for start in range(0, len(target_ids), size)]
+    parts = in_batches(campaign, target_ids)
     targets = plan.targets + len(target_ids)
-    reserved = max(plan.reserved, targets)
     moved = await changed(
         session,
         update(Plan)
         .where(
             col(Plan.campaign_no) == plan.campaign_no,
             col(Plan.planned).is_(False),
+            col(Plan.retry_reasons).is_(None),
+            col(Plan.reserved) == plan.reserved,
+            col(Plan.period) == plan.period,
             col(Plan.last_batch_no) == plan.last_batch_no,
             col(Plan.cursor).is_not_distinct_from(plan.cursor),
         )
@@ -133,7 +111,7 @@ async def _store(
     )
     if moved != 1:
         return Planning.OVERTAKEN
-    await _insert_batches(session, campaign.campaign_no, plan.last_batch_no, parts)
+    await insert_batches(session, campaign.campaign_no, plan.last_batch_no, parts)
     if reserved > plan.reserved:
         await usage.reserve(session, plan.period, reserved - plan.reserved, capacity)
     await ensure_running(session, campaign.campaign_no, RUNNING)
@@ -141,15 +119,19 @@ async def _store(
     return Planning.FINISHED if exhausted else Planning.STORED
 
 
-def _batch_size(campaign: Campaign) -> int:
-    if campaign.max_messages_per_second is None:
-        return BATCH
-    return max(SMALLEST_BATCH, min(BATCH, campaign.max_messages_per_second * SECONDS_A_THROTTLED_BATCH))
+def in_batches(campaign: Campaign, target_ids: Sequence[str]) -> list[Sequence[str]]:
+    """Ascending ids cut into ranges of a batch each: smaller ones where a pace is set."""
+    size = BATCH
+    if campaign.max_messages_per_second is not None:
+        throttled = campaign.max_messages_per_second * SECONDS_A_THROTTLED_BATCH
+        size = max(SMALLEST_BATCH, min(BATCH, throttled))
+    return [target_ids[start : start + size] for start in range(0, len(target_ids), size)]
 
 
-async def _insert_batches(
+async def insert_batches(
     session: AsyncSession, campaign_no: int, last_batch_no: int, parts: Sequence[Sequence[str]]
 ) -> None:
+    """Stores open batches of these ids, numbered from `last_batch_no` on."""
     if not parts:
         return
     await session.execute(

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import literal, select, update
+from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -24,27 +24,36 @@ def period_bounds(instant: datetime) -> tuple[datetime, datetime]:
 
 
 async def reserve(session: AsyncSession, period: str, messages: int, capacity: int | None) -> None:
-    """Takes `messages` of the month `period`. Raises `QuotaExceeded` if they do not fit into `capacity`.
+    """Takes `messages` of the month `period`. Raises `QuotaExceeded`, and takes nothing, if they do not fit
+    into `capacity`.
 
     Two callers cannot both take the last of it: the month's row is locked until they commit.
     """
     insert = sqlite.insert if dialect_of(session) == "sqlite" else postgresql.insert
-    row = insert(Usage).values(period=period, messages=messages)
-    taken = await session.execute(
-        row.on_conflict_do_update(
-            index_elements=["period"], set_={"messages": col(Usage.messages) + literal(messages)}
-        ).returning(col(Usage.messages))
+    await session.execute(insert(Usage).values(period=period, messages=0).on_conflict_do_nothing())
+    taking = update(Usage).where(col(Usage.period) == period).values(messages=col(Usage.messages) + messages)
+    if capacity is None or messages <= 0:
+        await changed(session, taking)
+    elif not await changed(session, taking.where(col(Usage.messages) + messages <= capacity)):
+        raise _too_many(period, messages, await _taken(session, period), capacity)
+
+
+async def check_room(session: AsyncSession, period: str, messages: int, capacity: int | None) -> None:
+    """Raises `QuotaExceeded` if the month `period` has no room for `messages` as it stands; takes nothing."""
+    taken = await _taken(session, period)
+    if capacity is not None and messages > 0 and taken + messages > capacity:
+        raise _too_many(period, messages, taken, capacity)
+
+
+def _too_many(period: str, messages: int, taken: int, capacity: int) -> QuotaExceeded:
+    left = max(0, capacity - taken)
+    resets_at = period_bounds(datetime.fromisoformat(f"{period}-01T00:00:00+00:00"))[1]
+    return QuotaExceeded(
+        f"This needs {messages:,} messages, {left:,} of {capacity:,} are left until {resets_at:%Y-%m-%d}. "
+        "Make the audience smaller, wait, or raise CARILLON_MONTHLY_MESSAGES.",
+        path=["campaignId"],
+        details={"needed": messages, "left": left, "resetsAt": resets_at.isoformat()},
     )
-    used = taken.scalar_one()
-    if capacity is not None and used > capacity and messages > 0:
-        left = max(0, capacity - (used - messages))
-        resets_at = period_bounds(datetime.fromisoformat(f"{period}-01T00:00:00+00:00"))[1]
-        raise QuotaExceeded(
-            f"The audience needs {messages:,} messages, {left:,} of {capacity:,} are left until "
-            f"{resets_at:%Y-%m-%d}. Make the audience smaller, wait, or raise CARILLON_MONTHLY_MESSAGES.",
-            path=["campaignId"],
-            details={"needed": messages, "left": left, "resetsAt": resets_at.isoformat()},
-        )
 
 
 async def release(session: AsyncSession, period: str, messages: int) -> None:
@@ -58,5 +67,9 @@ async def release(session: AsyncSession, period: str, messages: int) -> None:
 
 async def used(session: AsyncSession, at: datetime) -> int:
     """How many messages of the month of `at` are sent or reserved."""
-    found = await session.execute(select(col(Usage.messages)).where(col(Usage.period) == period_of(at)))
+    return await _taken(session, period_of(at))
+
+
+async def _taken(session: AsyncSession, period: str) -> int:
+    found = await session.execute(select(col(Usage.messages)).where(col(Usage.period) == period))
     return found.scalar_one_or_none() or 0

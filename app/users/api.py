@@ -11,6 +11,7 @@ from sqlmodel import col
 from app.filters.language import parse
 from app.graphql.connections import connection, select_listing
 from app.graphql.context import Info
+from app.graphql.deleting import DeletePayload
 from app.graphql.errors import MutationPayload
 from app.graphql.fields import MAX_SIZE, mutation, query
 from app.graphql.loaders import Loader
@@ -18,6 +19,7 @@ from app.graphql.nodes import Node
 from app.graphql.scalars import JSON
 from app.graphql.sorting import SortDirection
 from app.keyset import By
+from app.ledger import forgetting
 from app.users import models, queries, service
 from app.users.filtering import USERS
 from app.users.inputs import CHECKS
@@ -214,6 +216,17 @@ class UpsertUsersPayload(MutationPayload):
     )
 
 
+@strawberry.input(description="Users to delete.")
+class DeleteUsersInput:
+    """Users to delete."""
+
+    user_ids: list[str] = strawberry.field(description="1 to 1,000, existing or not.")
+    erase_messages: bool = strawberry.field(
+        default=False,
+        description="Whether the messages that were sent to them in distinct channels are erased as well.",
+    )
+
+
 @strawberry.type
 class Mutation:
     """Changes of users."""
@@ -224,3 +237,15 @@ class Mutation:
         async with info.context.database.transaction() as session:
             rows = await service.upsert_users(session, [user.given() for user in input.users])
         return UpsertUsersPayload(users=[User.of(row) for row in rows])
+
+    @mutation(
+        description="Deletes users: erases all of them but their ids, and makes them members of nothing; of "
+        "many channels it may take a moment. Campaigns keep what became of them. Users that do not exist are "
+        "no error."
+    )
+    async def delete_users(self, info: Info, input: DeleteUsersInput) -> DeletePayload | None:
+        """Deletes up to a thousand users."""
+        deleted = await forgetting.delete_users(
+            info.context.database, input.user_ids, erase_messages=input.erase_messages
+        )
+        return DeletePayload(deleted_ids=[User.global_id(user_id) for user_id in deleted])

@@ -1,15 +1,16 @@
 """Every statement about users."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from app.database import dialect_of
-from app.users.models import User
+from app.database import changed, dialect_of
+from app.users.models import Erasure, User
 
 TABLE = User.__table__  # type: ignore[attr-defined]
 CHANGED = tuple(column.name for column in TABLE.columns if column.name != "id")
@@ -54,6 +55,22 @@ async def locked(session: AsyncSession, user_ids: Sequence[str]) -> dict[str, di
     return rows
 
 
+async def shared(session: AsyncSession, user_ids: Iterable[str]) -> dict[str, bool]:
+    """Whether the users of these ids live, or are deleted; ids that nobody ever had are left out. The rows
+    are locked in the order of their ids against being deleted or coming back; the lock can be shared."""
+    found: dict[str, bool] = {}
+    wanted = sorted(set(user_ids))
+    for start in range(0, len(wanted), AT_ONCE):
+        rows = await session.execute(
+            select(TABLE.c.id, TABLE.c.deleted_at)
+            .where(TABLE.c.id.in_(wanted[start : start + AT_ONCE]))
+            .order_by(TABLE.c.id)
+            .with_for_update(read=True, key_share=True)
+        )
+        found |= {user_id: deleted_at is None for user_id, deleted_at in rows}
+    return found
+
+
 async def insert_missing(session: AsyncSession, rows: Sequence[Mapping[str, Any]]) -> bool:
     """Inserts these rows in the order given, but for ids that exist by now; says whether all were new."""
     dialect = postgresql if dialect_of(session) == "postgresql" else sqlite
@@ -69,4 +86,50 @@ async def overwrite(session: AsyncSession, rows: Sequence[Mapping[str, Any]]) ->
     await connection.execute(
         statement.values({name: bindparam(name) for name in CHANGED}),
         [{"key": row["id"], **{name: row[name] for name in CHANGED}} for row in rows],
+    )
+
+
+async def ask_erasure(session: AsyncSession, user_ids: Sequence[str], at: datetime, messages: bool) -> None:
+    """Notes that what these users, deleted at `at`, were members of is to be cleared away; and that the
+    messages sent to them are, if that is asked now or was when they were deleted before."""
+    dialect = postgresql if dialect_of(session) == "postgresql" else sqlite
+    asked = dialect.insert(Erasure)
+    statement = asked.on_conflict_do_update(
+        index_elements=["user_id"],
+        set_={
+            "deleted_at": asked.excluded.deleted_at,
+            "messages": or_(col(Erasure.messages), asked.excluded.messages),
+        },
+    )
+    rows = [{"user_id": each, "deleted_at": at, "messages": messages} for each in sorted(user_ids)]
+    await (await session.connection()).execute(statement, rows)
+
+
+async def erasing(session: AsyncSession, after: str, limit: int) -> list[str]:
+    """The users behind `after` who are still being cleared away, up to `limit`, by id."""
+    found = await session.execute(
+        select(col(Erasure.user_id))
+        .where(col(Erasure.user_id) > after)
+        .order_by(col(Erasure.user_id))
+        .limit(limit)
+    )
+    return list(found.scalars())
+
+
+async def locked_erasures(session: AsyncSession, user_ids: Sequence[str]) -> list[str]:
+    """Those of these users that are to be cleared away, unless somebody else does it now."""
+    found = await session.execute(
+        select(col(Erasure.user_id))
+        .where(col(Erasure.user_id).in_(user_ids))
+        .order_by(col(Erasure.user_id))
+        .with_for_update(skip_locked=True)
+    )
+    return list(found.scalars())
+
+
+async def finish_erasures(session: AsyncSession, user_ids: Sequence[str], deleted_before: datetime) -> None:
+    """Forgets that these users, if deleted before then, are to be cleared away."""
+    await changed(
+        session,
+        delete(Erasure).where(col(Erasure.user_id).in_(user_ids), col(Erasure.deleted_at) < deleted_before),
     )

@@ -15,6 +15,7 @@ from app.users.models import User
 from app.validation import Problems
 
 MAX_UPSERTED = 1_000
+MAX_DELETED = 1_000
 
 
 async def upsert_users(session: AsyncSession, inputs: Sequence[Mapping[str, Any]]) -> list[User]:
@@ -80,3 +81,25 @@ def _merged(row: dict[str, Any], fields: Mapping[str, Any], at: datetime) -> dic
     if (deactivated := merged.pop("deactivated", None)) is not None:
         merged["deactivated_at"] = (row["deactivated_at"] or at) if deactivated else None
     return merged
+
+
+async def bury(session: AsyncSession, user_ids: Sequence[str], *, erase_messages: bool) -> list[str]:
+    """Deletes those of 1 to 1,000 users who live, and gives their ids. A tombstone stays: the id and
+    `deleted_at`. Ids that nobody has are no error.
+
+    Notes that the users' memberships, and with `erase_messages` what was sent to them, are still to be
+    cleared away. Until the commit nobody can make them members anywhere.
+    """
+    problems, wanted = Problems(), list[str]()
+    with problems.at("user_ids"):
+        validation.between(user_ids, most=MAX_DELETED)
+        wanted = validation.distinct(user_ids, validation.identifier)
+    problems.check()
+    rows = await queries.locked(session, wanted)
+    living = [user_id for user_id, row in rows.items() if row["deleted_at"] is None]
+    if living:
+        at = await now(session)
+        graves = [_fresh(user_id, at) | {"updated_at": at, "deleted_at": at} for user_id in living]
+        await queries.overwrite(session, graves)
+        await queries.ask_erasure(session, living, at, erase_messages)
+    return living

@@ -43,7 +43,7 @@ async def test_a_whole_campaign(campaigns: Campaigns, database: Database, valkey
 
     campaign = await campaigns.read("c")
     stats = campaign["stats"]
-    assert (campaign["status"], campaign["allowedActions"]) == ("COMPLETED", ["DELETE"])
+    assert (campaign["status"], campaign["allowedActions"]) == ("COMPLETED", ["DELETE", "RETRY"])
     assert counts(campaign) == {"targets": 7, "pending": 0, "sent": 5, "skipped": 2, "failed": 0}
     assert (stats["messagesSent"], stats["channelsCreated"], stats["usersSent"]) == (5, 5, 5)
     assert (stats["planned"], stats["progress"], stats["messagesPerSecond"]) == (True, 1, 0)

@@ -6,8 +6,10 @@ from typing import Any
 from sqlalchemy import insert, select
 from sqlmodel import col
 
+from app.campaigns import capacity as room
 from app.campaigns import queries, service
 from app.campaigns.models import Campaign
+from app.channels.distinct import MEMBERS_WITH_KEY, members_key
 from app.channels.models import Channel, Member
 from app.database import Database, now
 from app.ledger.models import OutcomeReason, Recipient, RecipientStatus
@@ -71,8 +73,6 @@ async def add_list(
 
 async def add_channel(database: Database, cid: str, members: Iterable[str], **fields: Any) -> None:
     """A channel that existed before the campaign."""
-    from app.channels.distinct import members_key
-
     channel_type, _, channel_id = cid.partition(":")
     people = list(members)
     async with database.transaction() as session:
@@ -83,7 +83,7 @@ async def add_channel(database: Database, cid: str, members: Iterable[str], **fi
                 type=channel_type,
                 channel_id=channel_id,
                 member_count=len(people),
-                members_key=members_key(people),
+                members_key=members_key(people) if people else None,
                 created_at=at,
                 updated_at=at,
                 **fields,
@@ -109,8 +109,11 @@ async def create(database: Database, campaign_id: str = "news", **given: Any) ->
 
 async def start(database: Database, campaign_id: str = "news", capacity: int | None = None) -> Campaign:
     """Starts it now."""
+    needed = await room.needed_to_start(database, campaign_id, capacity)
     async with database.transaction() as session:
-        return await service.start(session, campaign_id, scheduled_for=None, stop_at=None, capacity=capacity)
+        return await service.start(
+            session, campaign_id, scheduled_for=None, stop_at=None, capacity=capacity, needed=needed
+        )
 
 
 async def work(database: Database, campaign_id: str = "news", *, turns: int = 300, **limits: Any) -> Campaign:
@@ -168,3 +171,18 @@ async def channel(database: Database, cid: str) -> tuple[Channel, dict[str, Memb
         assert found is not None, cid
         rows = await session.execute(select(Member).where(col(Member.cid) == cid))
         return found, {member.user_id: member for member in rows.scalars()}
+
+
+async def recounted(database: Database) -> None:
+    """Every channel says of its members what its members say, or the test fails."""
+    async with database.read() as session:
+        channels = list((await session.execute(select(Channel))).scalars())
+        rows = (await session.execute(select(col(Member.cid), col(Member.user_id)))).all()
+    members: dict[str, list[str]] = {found.cid: [] for found in channels}
+    for cid, user_id in rows:
+        assert cid in members, f"{user_id} is in {cid}, which does not exist"
+        members[cid].append(user_id)
+    for found in channels:
+        here = members[found.cid]
+        key = members_key(here) if 0 < len(here) <= MEMBERS_WITH_KEY else None
+        assert (found.member_count, found.members_key) == (len(here), key), found.cid

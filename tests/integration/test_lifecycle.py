@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlmodel import col
 
+from app.campaigns import capacity as room
 from app.campaigns import lifecycle, pruning, queries, service
 from app.campaigns.models import Campaign
 from app.campaigns.states import Action, Status, allowed_actions, move
@@ -40,8 +41,9 @@ async def come_due(database: Database, capacity: int | None = None, **columns: A
     async with database.read() as session:
         due = await queries.due(session, datetime.now(UTC))
     assert len(due) == 1
+    needed = await room.needed_when_due(database, due[0], capacity)
     async with database.transaction() as session:
-        settled = await lifecycle.settle_due(session, due[0], capacity)
+        settled = await lifecycle.settle_due(session, due[0], capacity, needed)
         assert settled is not None
         return settled
 
@@ -206,7 +208,7 @@ async def test_a_deleted_campaign_leaves_its_messages_and_nothing_else(database:
     await start(database)
     campaign = await work(database)
     async with database.transaction() as session:
-        await lifecycle.release_unsent(session, campaign.campaign_no)
+        await room.release_unsent(session, campaign.campaign_no)
     await act(database, "remove")
     await pruning.clear(database, campaign.campaign_no)
     async with database.read() as session:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlmodel import col
 
-from app.campaigns import lifecycle, service
+from app.campaigns import capacity, lifecycle, service
 from app.campaigns.models import Campaign
 from app.channels.distinct import distinct_id, members_key
 from app.channels.models import Channel, Member
@@ -421,11 +421,11 @@ async def test_capacity_is_reserved_at_start_and_given_back_at_the_end(database:
     await start(database, capacity=3)
     campaign = await work(database, monthly_messages=3)
     async with database.transaction() as session:
-        assert await lifecycle.unreleased(session) == [campaign.campaign_no]
-        await lifecycle.release_unsent(session, campaign.campaign_no)
+        assert await capacity.unreleased(session) == [campaign.campaign_no]
+        await capacity.release_unsent(session, campaign.campaign_no)
     async with database.read() as session:
         assert await usage.used(session, datetime.now(UTC)) == 2
-        assert await lifecycle.unreleased(session) == []
+        assert await capacity.unreleased(session) == []
 
 
 async def test_an_audience_that_outgrows_the_capacity_pauses_the_campaign(database: Database) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.campaigns import models, queries, service, stats
+from app.campaigns import capacity, models, queries, service, stats
 from app.campaigns.api.campaign import Campaign, campaign_listing
 from app.campaigns.api.campaign_stats import asked_for
 from app.campaigns.api.filtering import NEWEST_FIRST, CampaignFilter, CampaignSort, chosen, order
@@ -16,12 +16,20 @@ from app.campaigns.api.inputs import (
     DeleteCampaignInput,
     PauseCampaignInput,
     ResumeCampaignInput,
+    RetryRecipientsInput,
     StartCampaignInput,
     StopCampaignInput,
     UnscheduleCampaignInput,
     UpdateCampaignInput,
     given,
 )
+from app.campaigns.api.previews import (
+    PREVIEW_WEIGHT,
+    MessagePreviewInput,
+    MessagePreviewPayload,
+    previewed,
+)
+from app.campaigns.api.testing import TestCampaignInput, TestCampaignPayload, tested
 from app.campaigns.states import ENDED, Status
 from app.campaigns.stats import Snapshot
 from app.errors import NotFound
@@ -49,6 +57,18 @@ class Query:
         async with info.context.database.read() as session:
             row = await queries.by_id(session, campaign_id)
             return await _seen(info, session, row) if row else None
+
+    @query(
+        description="A message that is not saved anywhere yet, as these receivers would get it.",
+        weight=PREVIEW_WEIGHT,
+    )
+    async def message_preview(
+        self,
+        info: Info,
+        input: Annotated[MessagePreviewInput, strawberry.argument(description="What is to be shown.")],
+    ) -> MessagePreviewPayload:
+        """Rendered by what sends."""
+        return await previewed(info, input)
 
     @connection(Campaign, max_size=MAX_PAGE, description="All campaigns, newest first.")
     async def campaigns(
@@ -111,13 +131,16 @@ class Mutation:
     @mutation(description="Starts now, or at scheduledFor; stops by itself at stopAt.")
     async def start_campaign(self, info: Info, input: StartCampaignInput) -> CampaignPayload | None:
         """Starts or schedules."""
-        async with info.context.database.transaction() as session:
+        database, limit = info.context.database, info.context.settings.monthly_messages
+        needed = await capacity.needed_to_start(database, input.campaign_id, limit)
+        async with database.transaction() as session:
             starting = service.start(
                 session,
                 input.campaign_id,
                 scheduled_for=input.scheduled_for or None,
                 stop_at=input.stop_at or None,
-                capacity=info.context.settings.monthly_messages,
+                capacity=limit,
+                needed=needed,
             )
             return await _changed(info, session, starting)
 
@@ -142,10 +165,31 @@ class Mutation:
     @mutation(description="Goes on with a paused campaign.")
     async def resume_campaign(self, info: Info, input: ResumeCampaignInput) -> CampaignPayload | None:
         """Resumes."""
-        capacity = info.context.settings.monthly_messages
-        async with info.context.database.transaction() as session:
-            resuming = service.resume(session, input.campaign_id, capacity=capacity)
+        database, limit = info.context.database, info.context.settings.monthly_messages
+        needed = await capacity.needed_to_resume(database, input.campaign_id, limit)
+        async with database.transaction() as session:
+            resuming = service.resume(session, input.campaign_id, capacity=limit, needed=needed)
             return await _changed(info, session, resuming)
+
+    @mutation(
+        description="Sends again to recipients of a COMPLETED campaign that were not reached, for these "
+        "reasons (default: those of FAILED)."
+    )
+    async def retry_recipients(self, info: Info, input: RetryRecipientsInput) -> CampaignPayload | None:
+        """Runs again for these recipients."""
+        limit = info.context.settings.monthly_messages
+        async with info.context.database.transaction() as session:
+            reasons = given(input).get("reasons")
+            retrying = service.retry(session, input.campaign_id, reasons=reasons, capacity=limit)
+            return await _changed(info, session, retrying)
+
+    @mutation(
+        description="Sends the campaign's message to 1 to 10 users now, whatever its status, outside its "
+        "stats: of no campaign, and with test: true in custom. Counts in the month's usage."
+    )
+    async def test_campaign(self, info: Info, input: TestCampaignInput) -> TestCampaignPayload | None:
+        """Sends to testers."""
+        return await tested(info, input)
 
 
 async def _changed(

@@ -14,6 +14,8 @@ from app import keyset
 from app.campaigns import models, queries, stats
 from app.campaigns.api.campaign_stats import CampaignStats, asked_for, shown
 from app.campaigns.api.enums import CampaignAction, CampaignStatus, SenderMode, SenderVisibility, StatusReason
+from app.campaigns.api.explanations import EXPLAIN_WEIGHT, RecipientExplanation, explanation_of
+from app.campaigns.api.previews import PREVIEW_WEIGHT, MessagePreview, previews_of
 from app.campaigns.api.templates import ChannelTemplate, MessageTemplate
 from app.campaigns.definition import MAX_SEGMENTS
 from app.campaigns.states import Status, allowed_actions
@@ -27,6 +29,7 @@ from app.keys.roles import Role
 from app.keyset import Bounds, By, Key
 from app.ledger.api import Recipient, RecipientFilter, recipient_listing
 from app.segments.api import Segment, Target
+from app.sending.previewing import MAX_RECEIVERS
 
 if TYPE_CHECKING:
     from app.users.api import User
@@ -188,6 +191,40 @@ class Campaign(Node):
     ) -> Any:
         """Settled and pending targets."""
         return recipient_listing(info, self.row.campaign_no, filter, self)
+
+    @field(
+        description="What happened, or would happen, to one target, and why; targets that are not in the "
+        "audience too. Null if the campaign is deleted meanwhile.",
+        weight=EXPLAIN_WEIGHT,
+    )
+    async def explain(
+        self, info: Info, target_id: Annotated[str, strawberry.argument(description="A userId or cid.")]
+    ) -> RecipientExplanation | None:
+        """One target's story."""
+        return await explanation_of(info, self.row.campaign_no, target_id)
+
+    @field(
+        description="The message as these receivers would get it; nothing is sent.",
+        max_size=MAX_RECEIVERS,
+        weight=PREVIEW_WEIGHT,
+    )
+    async def preview(
+        self,
+        info: Info,
+        receiver_ids: Annotated[
+            list[str] | None,
+            strawberry.argument(
+                description="At most 20 userIds, or cids where the audience is channels. Default: the first "
+                "of the audience."
+            ),
+        ] = strawberry.UNSET,
+        count: Annotated[
+            int, strawberry.argument(description="How many of the audience's first, at most 20.")
+        ] = 3,
+    ) -> list[MessagePreview] | None:
+        """Rendered by what sends."""
+        named = None if receiver_ids is strawberry.UNSET else receiver_ids
+        return await previews_of(info, self.row, named, count)
 
     @field(description="How far it has come.")
     async def stats(self, info: Info) -> CampaignStats:

@@ -35,8 +35,10 @@ class CampaignStats:
 
     id: strawberry.ID = strawberry.field(description="For caches; the same for all stats of a campaign.")
     as_of: datetime = strawberry.field(description="When these numbers were read, by the database's clock.")
-    started_at: datetime | None = strawberry.field(description="When it started.")
-    completed_at: datetime | None = strawberry.field(description="When it ended.")
+    started_at: datetime | None = strawberry.field(description="When it first started.")
+    completed_at: datetime | None = strawberry.field(
+        description="When it ended; null again while a retry runs."
+    )
     planned: bool = strawberry.field(
         description="False while the audience is still being resolved: targets still grows."
     )

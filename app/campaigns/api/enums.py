@@ -38,7 +38,7 @@ class StatusReason(Enum):
 
 @strawberry.enum(description="What can be asked of a campaign.")
 class CampaignAction(Enum):
-    """`states.Action`, as far as there is a mutation."""
+    """`states.Action`."""
 
     START = strawberry.enum_value("START", description="startCampaign.")
     UNSCHEDULE = strawberry.enum_value("UNSCHEDULE", description="unscheduleCampaign.")
@@ -47,6 +47,7 @@ class CampaignAction(Enum):
     RESUME = strawberry.enum_value("RESUME", description="resumeCampaign.")
     EDIT = strawberry.enum_value("EDIT", description="updateCampaign, of its content too.")
     DELETE = strawberry.enum_value("DELETE", description="deleteCampaign.")
+    RETRY = strawberry.enum_value("RETRY", description="retryRecipients.")
 
 
 @strawberry.enum(

@@ -10,17 +10,21 @@ import strawberry
 
 from app.campaigns.api.enums import SenderMode, SenderVisibility
 from app.graphql.scalars import JSON
+from app.ledger.api import OutcomeReason
 
 CAMPAIGN_ID = "Which campaign."
 NAME = "At most 128 characters."
 DESCRIPTION = "At most 256 characters."
-SEGMENT_IDS = "The segments that are its audience: at most 25, and not together with userIds."
+SEGMENT_IDS = (
+    "The segments that are its audience: at most 25, all of users or all of channels, and not together with "
+    "userIds."
+)
 USER_IDS = "The users who are its audience, existing or not: at most 10,000."
 SENDER_ID = "Who it speaks for: a user that exists."
 SENDER_MODE = "In which channels the sender becomes a member; null: in created ones."
 SENDER_VISIBILITY = "How the sender sees created channels."
 MESSAGE = "What is said."
-CREATE_CHANNELS = "Whether absent channels are created; needs a channelTemplate at the start."
+CREATE_CHANNELS = "Whether absent channels of users are created; needs a channelTemplate at the start."
 CHANNEL = "Which channels are written to; null: the receiver's channel with the sender, of any type."
 SHOW_CHANNELS = "Whether channels that receivers have hidden reappear."
 SKIP_PUSH = "Whether no push notifications go out."
@@ -192,6 +196,17 @@ class ResumeCampaignInput:
     """A campaign to resume."""
 
     campaign_id: str = strawberry.field(description=CAMPAIGN_ID)
+
+
+@strawberry.input(description="A completed campaign to send again to whom it did not reach.")
+class RetryRecipientsInput:
+    """A campaign, and which of its recipients."""
+
+    campaign_id: str = strawberry.field(description=CAMPAIGN_ID)
+    reasons: list[OutcomeReason] | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Those skipped or failed for one of these, never SENDER; omitted: those of FAILED.",
+    )
 
 
 def given(value: object) -> Any:

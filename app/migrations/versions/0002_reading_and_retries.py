@@ -1,4 +1,4 @@
-"""Reading, retries and erasing: first reads beside the batches, what a retry walks, whom a campaign is for."""
+"""Reading, retries and erasing: first reads beside the batches, what a retry walks, who the audience is."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,6 +13,29 @@ def upgrade() -> None:
     """From the first schema. Campaigns were for users until now."""
     op.add_column("campaigns", sa.Column("audience", TextType, nullable=False, server_default="USER"))
     op.add_column("plans", sa.Column("retry_reasons", JsonType, nullable=True))
+    op.add_column("channels", sa.Column("erased_seq", sa.BigInteger(), nullable=False, server_default="0"))
+    op.add_column("messages", sa.Column("target_id", TextType, nullable=True))
+    op.execute(
+        "UPDATE messages SET target_id = r.target_id FROM recipients r"
+        " WHERE r.message_id = messages.id AND r.campaign_no = messages.campaign_no"
+    )
+    op.drop_index("ix_recipients_unsent", table_name="recipients")
+    op.create_index(
+        "ix_recipients_unsent",
+        "recipients",
+        ["campaign_no", "status", "target_id"],
+        unique=False,
+        sqlite_where=sa.text("reason IS NOT NULL"),
+        postgresql_where=sa.text("reason IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_recipients_read",
+        "recipients",
+        ["campaign_no", "target_id", "read_at"],
+        unique=False,
+        sqlite_where=sa.text("read_at IS NOT NULL"),
+        postgresql_where=sa.text("read_at IS NOT NULL"),
+    )
     op.create_table(
         "batch_reads",
         sa.Column("campaign_no", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -34,5 +57,17 @@ def downgrade() -> None:
     """Back to the first schema: who has read what is forgotten in the sums, not in the ledger."""
     op.drop_table("user_erasures")
     op.drop_table("batch_reads")
+    op.drop_index("ix_recipients_read", table_name="recipients")
+    op.drop_index("ix_recipients_unsent", table_name="recipients")
+    op.create_index(
+        "ix_recipients_unsent",
+        "recipients",
+        ["campaign_no", "status", "target_id"],
+        unique=False,
+        sqlite_where=sa.text("status >= 2"),
+        postgresql_where=sa.text("status >= 2"),
+    )
+    op.drop_column("messages", "target_id")
+    op.drop_column("channels", "erased_seq")
     op.drop_column("plans", "retry_reasons")
     op.drop_column("campaigns", "audience")

@@ -1,4 +1,4 @@
-"""Channels and members in GraphQL, reading."""
+"""Channels and members as GraphQL sees them, and their orders."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,12 +9,10 @@ import strawberry
 from sqlmodel import col
 
 from app.channels import models, queries
-from app.channels.filtering import CHANNELS
 from app.errors import InvalidInput
-from app.filters.language import parse
 from app.graphql.connections import Listing, connection, select_listing
 from app.graphql.context import Info
-from app.graphql.fields import field, query
+from app.graphql.fields import field
 from app.graphql.loaders import Loader
 from app.graphql.nodes import Node
 from app.graphql.scalars import JSON
@@ -23,7 +21,6 @@ from app.keyset import By
 from app.messages import queries as messages
 from app.messages.api import Message
 from app.messages.models import Message as MessageRow
-from app.validation import Problems
 
 if TYPE_CHECKING:
     from app.users.api import User
@@ -141,14 +138,14 @@ class Channel(Node):
     @connection(Member, max_size=MAX_PAGE, description="Its members, by user id.")
     async def members(self, info: Info) -> Any:
         """Its members."""
-        order = [By(col(models.Member.user_id))]
-        return select_listing(info, queries.members_of(self.cid), order, Member.of)
+        by_user = [By(col(models.Member.user_id))]
+        return select_listing(info, queries.members_of(self.cid), by_user, Member.of)
 
     @connection(Message, max_size=MAX_PAGE, description="Its messages, the oldest first.")
     async def messages(self, info: Info) -> Any:
         """Its messages, in the order in which the channel took them."""
-        order = [By(col(MessageRow.seq))]
-        return select_listing(info, messages.in_channel(self.cid), order, Message.of)
+        as_taken = [By(col(MessageRow.seq))]
+        return select_listing(info, messages.in_channel(self.cid), as_taken, Message.of)
 
 
 @strawberry.enum(description="What channels can be sorted by.")
@@ -177,51 +174,18 @@ class ChannelSort:
     direction: SortDirection = strawberry.field(default=SortDirection.ASC, description="Which way.")
 
 
-def _order(sort: Sequence[ChannelSort]) -> list[By]:
+def order(sort: Sequence[ChannelSort]) -> list[By]:
     """The order asked for, each column once, made unique by the cid."""
-    order: dict[ChannelSortField, By] = {}
+    levels: dict[ChannelSortField, By] = {}
     descending = False
     for level in sort:
         column, nullable = COLUMNS[level.field]
         descending = level.direction is SortDirection.DESC
-        order.setdefault(level.field, By(column, descending=descending, nullable=nullable))
-    order.setdefault(ChannelSortField.CID, By(COLUMNS[ChannelSortField.CID][0], descending=descending))
-    return list(order.values())
+        levels.setdefault(level.field, By(column, descending=descending, nullable=nullable))
+    levels.setdefault(ChannelSortField.CID, By(COLUMNS[ChannelSortField.CID][0], descending=descending))
+    return list(levels.values())
 
 
 def channels_of_user(info: Info, user_id: str) -> Listing[Any]:
     """The channels that a user is a member of, by cid: User.channels."""
-    return select_listing(info, queries.of_user(user_id), _order(()), Channel.of)
-
-
-@strawberry.type
-class Query:
-    """Queries about channels."""
-
-    @query(description="The channel with this cid.")
-    async def channel(
-        self, info: Info, cid: Annotated[str, strawberry.argument(description="type:channelId")]
-    ) -> Channel | None:
-        """One channel."""
-        return (await Channel.by_keys(info, [cid]))[0]
-
-    @connection(Channel, max_size=MAX_PAGE, description="All channels, by cid.")
-    async def channels(
-        self,
-        info: Info,
-        filter: Annotated[
-            JSON | None,
-            strawberry.argument(description="The filter language for channels, as in a segment's filter."),
-        ] = strawberry.UNSET,
-        sort: Annotated[
-            list[ChannelSort] | None, strawberry.argument(description="By what; the first level counts most.")
-        ] = strawberry.UNSET,
-    ) -> Any:
-        """Channels that match."""
-        statement = queries.matching()
-        if filter:
-            problems = Problems()
-            with problems.at("filter"):
-                statement = queries.matching(parse(CHANNELS, filter).where(info.context.database.dialect))
-            problems.check()
-        return select_listing(info, statement, _order(sort or ()), Channel.of)
+    return select_listing(info, queries.of_user(user_id), order(()), Channel.of)

@@ -1,0 +1,29 @@
+"""Rows of values given to a statement as one parameter (a column): a thousand pairs spelt out one by one cost
+PostgreSQL half a second, and SQLite limits their number."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import ARRAY, Subquery, Text, cast, func, literal, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.types import TypeEngine
+
+from app.database import dialect_of
+
+
+def given(session: AsyncSession, rows: Iterable[Sequence[Any]], **columns: type[TypeEngine[Any]]) -> Subquery:
+    """A table of these rows: texts and whole numbers, in columns of these names and types."""
+    listed = [tuple(row) for row in rows]
+    if dialect_of(session) == "sqlite":
+        value = func.json_each(literal(orjson.dumps(listed).decode(), Text)).table_valued("value").c.value
+        parts = (
+            cast(value.op("->>")(place), kind).label(name)
+            for place, (name, kind) in enumerate(columns.items())
+        )
+        return select(*parts).subquery()
+    arrays = [
+        literal([row[place] for row in listed], ARRAY(kind)) for place, kind in enumerate(columns.values())
+    ]
+    table = func.unnest(*arrays).table_valued(*columns).render_derived()
+    return select(*(cast(table.c[name], kind).label(name) for name, kind in columns.items())).subquery()

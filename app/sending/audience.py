@@ -1,0 +1,81 @@
+"""Whom a campaign names: its segments, as they are until it starts and as they were then from there on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, select, union
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from app.campaigns.models import Campaign, CampaignSegment, CampaignTarget
+from app.database import dialect_of
+from app.segments.models import Segment
+from app.segments.queries import contains, definition, members_select
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """How an audience names one target: which of its `segments` are `matching` now, in the order given, or
+    by a userId."""
+
+    segments: tuple[Segment, ...]
+    matching: tuple[Segment, ...]
+    by_id: bool
+
+    @property
+    def named(self) -> bool:
+        """Whether it names the target at all."""
+        return self.by_id or bool(self.matching)
+
+
+async def next_targets(
+    session: AsyncSession, campaign: Campaign, *, after: str | None = None, limit: int
+) -> Sequence[str]:
+    """The next targets behind `after`, ascending, each once however many segments name it."""
+    arms = await _arms(session, campaign, after, limit)
+    if len(arms) == 1:
+        return (await session.execute(arms[0])).scalars().all()
+    merged = union(*(select(arm.subquery().c.target_id) for arm in arms)).subquery()
+    statement = select(merged.c.target_id).order_by(merged.c.target_id).limit(limit)
+    return (await session.execute(statement)).scalars().all()
+
+
+async def _arms(
+    session: AsyncSession, campaign: Campaign, after: str | None, limit: int
+) -> list[Select[str]]:
+    """One ascending select with its own limit for each segment, or for the list of userIds."""
+    named = [
+        members_select(dialect_of(session), each, sender_id=campaign.sender_id, after=after, limit=limit)
+        for _, each in await _definitions(session, campaign)
+    ]
+    if named:
+        return named
+    target_id = col(CampaignTarget.target_id)
+    ids = select(target_id).where(col(CampaignTarget.campaign_no) == campaign.campaign_no)
+    if after is not None:
+        ids = ids.where(target_id > after)
+    return [ids.order_by(target_id).limit(limit)]
+
+
+async def naming(session: AsyncSession, campaign: Campaign, target_id: str) -> Naming:
+    """How the audience names this target."""
+    found = await _definitions(session, campaign)
+    if not found:
+        named = await session.get(CampaignTarget, (campaign.campaign_no, target_id))
+        return Naming((), (), by_id=named is not None)
+    matching = [
+        segment for segment, each in found if await contains(session, each, target_id, campaign.sender_id)
+    ]
+    return Naming(tuple(segment for segment, _ in found), tuple(matching), by_id=False)
+
+
+async def _definitions(session: AsyncSession, campaign: Campaign) -> list[tuple[Segment, Mapping[str, Any]]]:
+    """The campaign's segments in the order given, each with its copy from the start, or as it is."""
+    rows = await session.execute(
+        select(Segment, col(CampaignSegment.definition))
+        .join(CampaignSegment, col(CampaignSegment.segment_no) == col(Segment.segment_no))
+        .where(col(CampaignSegment.campaign_no) == campaign.campaign_no)
+        .order_by(col(CampaignSegment.position))
+    )
+    return [(segment, copied or definition(segment)) for segment, copied in rows]
