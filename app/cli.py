@@ -288,7 +288,7 @@ def verify(
         f"  {books.targets:,} targets = {books.sent:,} sent + {books.skipped:,} skipped"
         f" + {books.failed:,} failed + {books.pending:,} pending"
     )
-    typer.echo(f"  {books.messages:,} messages")
+    typer.echo(f"  {books.messages:,} messages{f', {books.erased:,} deleted since' if books.erased else ''}")
     if not books.balanced:
         problems = "".join(f"\n  {problem}" for problem in books.problems)
         raise Stop(ExitCode.UNBALANCED, f"THE BOOKS DO NOT BALANCE:{problems}")

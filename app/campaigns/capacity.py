@@ -105,7 +105,8 @@ async def _audience(database: Database, campaign: Campaign, after: str | None = 
     async with database.read() as session:
         definitions = await queries.definitions(session, campaign.campaign_no)
     if definitions:
-        return await segments.count_members(database, definitions, sender_id=campaign.sender_id, after=after)
+        wanted = [each for _, each in definitions]
+        return await segments.count_members(database, wanted, sender_id=campaign.sender_id, after=after)
     named = select(func.count()).where(col(CampaignTarget.campaign_no) == campaign.campaign_no)
     if after is not None:
         named = named.where(col(CampaignTarget.target_id) > after)

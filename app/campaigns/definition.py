@@ -11,7 +11,7 @@ from app import validation
 from app.channels.distinct import MAX_TYPE, channel_type_problem
 from app.channels.filtering import CHANNELS
 from app.errors import Invalid, InvalidInput
-from app.ledger.models import OutcomeReason
+from app.ledger.models import OutcomeReason, RecipientStatus
 from app.messages.rendering import ChannelIdTemplate, MessageTemplate
 from app.validation import Problems
 
@@ -32,12 +32,6 @@ REQUIRED = frozenset(
 )
 
 
-# A target that failed; for every other reason it was skipped.
-FAILURES = frozenset(
-    {OutcomeReason.CHANNEL_ID_INVALID, OutcomeReason.RENDER_ERROR, OutcomeReason.INTERNAL_ERROR}
-)
-
-
 def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     """The given fields as they are stored. Raises every problem at once."""
     problems, kept = Problems(), {}
@@ -54,7 +48,7 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
 def retryable(reasons: Sequence[str] | None) -> frozenset[OutcomeReason]:
     """The reasons whose recipients a retry sends to again; None: those of FAILED. Raises INVALID_INPUT."""
     if reasons is None:
-        return FAILURES
+        return frozenset(reason for reason in OutcomeReason if reason.status == RecipientStatus.FAILED)
     problems = Problems()
     if not reasons:
         with problems.at("reasons"):

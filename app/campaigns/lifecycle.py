@@ -13,7 +13,6 @@ from sqlmodel import col
 from app.campaigns import capacity as room
 from app.campaigns import queries
 from app.campaigns.capacity import Reserved, is_due, past
-from app.campaigns.definition import FAILURES
 from app.campaigns.models import Campaign, CampaignSegment
 from app.campaigns.states import ACTIVE, RUNNING, Status, StatusReason
 from app.database import changed, now
@@ -149,16 +148,18 @@ def _nothing_sent(campaign: Campaign, sums: ledger.Sums) -> str | None:
     """Why a campaign with targets reached nobody."""
     if sums.sent or not sums.targets or not sums.reasons:
         return None
-    said = [
-        f"{'all ' if reason.count == sums.targets else ''}{reason.count:,} "
-        f"{'failed' if reason.reason in FAILURES else 'skipped'}: {OutcomeReason(reason.reason).name}"
-        for reason in sums.reasons
-    ]
+    said = [_left_out(each, sums.targets) for each in sums.reasons]
     if any(reason.reason == OutcomeReason.NO_CHANNEL for reason in sums.reasons):
         said.append(
             "createChannels is false" if not campaign.create_channels else "there is no channelTemplate"
         )
     return "; ".join(said)
+
+
+def _left_out(each: ledger.ReasonSum, targets: int) -> str:
+    reason = OutcomeReason(each.reason)
+    whole = "all " if each.count == targets else ""
+    return f"{whole}{each.count:,} {reason.status.name.lower()}: {reason.name}"
 
 
 async def complete(session: AsyncSession, campaign_no: int) -> Campaign | None:

@@ -1,6 +1,6 @@
 """Every statement about campaigns."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -94,15 +94,15 @@ async def segments_of(session: AsyncSession, campaign_nos: Sequence[int]) -> dic
     return found
 
 
-async def definitions(session: AsyncSession, campaign_no: int) -> list[dict[str, Any]]:
-    """What the campaign's segments are until it starts, and were then from there on; in the order given."""
+async def definitions(session: AsyncSession, campaign_no: int) -> list[tuple[Segment, Mapping[str, Any]]]:
+    """The campaign's segments in the order given, each as it was at the start, or is until then."""
     rows = await session.execute(
         select(Segment, col(CampaignSegment.definition))
         .join(CampaignSegment, col(CampaignSegment.segment_no) == col(Segment.segment_no))
         .where(col(CampaignSegment.campaign_no) == campaign_no)
         .order_by(col(CampaignSegment.position))
     )
-    return [copied or definition(segment) for segment, copied in rows]
+    return [(segment, copied or definition(segment)) for segment, copied in rows]
 
 
 async def target_counts(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[int, int]:

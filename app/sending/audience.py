@@ -1,17 +1,17 @@
 """Whom a campaign names: its segments, as they are until it starts and as they were then from there on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Select, select, union
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from app.campaigns.models import Campaign, CampaignSegment, CampaignTarget
+from app.campaigns.models import Campaign, CampaignTarget
+from app.campaigns.queries import definitions
 from app.database import dialect_of
 from app.segments.models import Segment
-from app.segments.queries import contains, definition, members_select
+from app.segments.queries import contains, members_select
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ async def _arms(
     """One ascending select with its own limit for each segment, or for the list of userIds."""
     named = [
         members_select(dialect_of(session), each, sender_id=campaign.sender_id, after=after, limit=limit)
-        for _, each in await _definitions(session, campaign)
+        for _, each in await definitions(session, campaign.campaign_no)
     ]
     if named:
         return named
@@ -60,7 +60,7 @@ async def _arms(
 
 async def naming(session: AsyncSession, campaign: Campaign, target_id: str) -> Naming:
     """How the audience names this target."""
-    found = await _definitions(session, campaign)
+    found = await definitions(session, campaign.campaign_no)
     if not found:
         named = await session.get(CampaignTarget, (campaign.campaign_no, target_id))
         return Naming((), (), by_id=named is not None)
@@ -68,14 +68,3 @@ async def naming(session: AsyncSession, campaign: Campaign, target_id: str) -> N
         segment for segment, each in found if await contains(session, each, target_id, campaign.sender_id)
     ]
     return Naming(tuple(segment for segment, _ in found), tuple(matching), by_id=False)
-
-
-async def _definitions(session: AsyncSession, campaign: Campaign) -> list[tuple[Segment, Mapping[str, Any]]]:
-    """The campaign's segments in the order given, each with its copy from the start, or as it is."""
-    rows = await session.execute(
-        select(Segment, col(CampaignSegment.definition))
-        .join(CampaignSegment, col(CampaignSegment.segment_no) == col(Segment.segment_no))
-        .where(col(CampaignSegment.campaign_no) == campaign.campaign_no)
-        .order_by(col(CampaignSegment.position))
-    )
-    return [(segment, copied or definition(segment)) for segment, copied in rows]
