@@ -5,6 +5,7 @@ left with `after_commit()`. A read holds one snapshot, so that numbers read toge
 """
 
 import asyncio
+import errno
 import fcntl
 import os
 import sqlite3
@@ -176,16 +177,17 @@ class Database:
 
         What was handed to `after_commit` runs after that, in order; it is forgotten on rollback.
         """
+        async with self.opened() as session:
+            yield session
+            await session.commit()
+        await run_after_commit(session)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[AsyncSession]:
+        """A session that somebody else commits, and runs the hooks of; the end of the block rolls it back."""
         async with AsyncSession(self._writer, expire_on_commit=False) as session:
             await self._begin(session)
             yield session
-            await session.commit()
-            hooks = _hooks(session)
-        for hook in hooks:
-            try:
-                await hook()
-            except Exception as error:  # a doorbell: whatever it should wake finds the rows by itself
-                log.warning("after-commit hook failed", error=str(error))
 
     async def _begin(self, session: AsyncSession) -> None:
         if self._turnstile is None:
@@ -246,6 +248,15 @@ def after_commit(session: AsyncSession, hook: Hook) -> None:
     _hooks(session).append(hook)
 
 
+async def run_after_commit(session: AsyncSession) -> None:
+    """Runs what was left with `after_commit`; whoever commits a session calls this once, right behind it."""
+    for hook in _hooks(session):
+        try:
+            await hook()
+        except Exception as error:  # a doorbell: whatever it should wake finds the rows by itself
+            log.warning("after-commit hook failed", error=str(error))
+
+
 def _hooks(session: AsyncSession) -> list[Hook]:
     hooks: list[Hook] = session.info.setdefault("after_commit", [])
     return hooks
@@ -272,6 +283,16 @@ def is_infrastructure(error: BaseException) -> bool:
     return isinstance(
         error,
         sqlite3.OperationalError | psycopg.OperationalError | psycopg.InterfaceError | PoolTimeout | OSError,
+    )
+
+
+def storage_is_full(error: BaseException) -> bool:
+    """Whether the database had no room for what it was to store: the disk, a quota, a limit of file sizes."""
+    cause = getattr(error, "orig", error)
+    if isinstance(cause, sqlite3.Error):
+        return cause.sqlite_errorcode == sqlite3.SQLITE_FULL
+    return isinstance(cause, psycopg.errors.DiskFull) or (
+        isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     )
 
 

@@ -4,7 +4,7 @@ Every function here is called with the campaign's row locked, or locks it first.
 """
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -26,6 +26,9 @@ from app.segments.queries import definition
 from app.usage import service as usage
 from app.users.models import User
 from app.validation import Problems
+
+FAULT_PAUSE = timedelta(seconds=1)
+LONGEST_FAULT_PAUSE = timedelta(minutes=5)
 
 
 def check_stop_at(stop_at: datetime | None, start: datetime) -> None:
@@ -122,6 +125,7 @@ async def enter(
     campaign.status_reason = reason
     campaign.status_message = message
     campaign.status_changed_at = campaign.updated_at = await now(session)
+    campaign.resume_at = None
     await session.flush()
     await record(session, event, campaign)
 
@@ -191,10 +195,31 @@ async def pause_by_server(
     return campaign
 
 
+async def pause_for_fault(
+    session: AsyncSession, campaign_no: int, reason: StatusReason, message: str
+) -> Campaign | None:
+    """Pauses a campaign under which something keeps failing; None if it is not being sent any more.
+
+    The server resumes it by itself: after two seconds, and twice as long for each further fault without
+    anything settled in between, five minutes at most.
+    """
+    campaign = await queries.locked_by_no(session, campaign_no)
+    if campaign is None or campaign.status != Status.IN_PROGRESS:
+        return None
+    settled_at = await ledger.last_settled_at(session, campaign_no)
+    went_on = settled_at is not None and settled_at > campaign.status_changed_at
+    faults = 1 if went_on else campaign.faults + 1
+    await enter(session, campaign, Status.PAUSED, "campaign.paused", reason=reason, message=message)
+    pause = min(LONGEST_FAULT_PAUSE, FAULT_PAUSE * 2 ** min(faults, 20))
+    campaign.faults, campaign.resume_at = faults, campaign.status_changed_at + pause
+    await session.flush()
+    return campaign
+
+
 async def settle_due(
     session: AsyncSession, campaign_no: int, capacity: int | None, needed: int = 0
 ) -> Campaign | None:
-    """Starts or stops a campaign whose time has come; None if nothing is due (any more).
+    """Starts, stops or resumes a campaign whose time has come; None if nothing is due (any more).
 
     A schedule missed while everything was down starts late, unless its stopAt has passed too. What
     cannot start is STOPPED with NOT_STARTABLE and the reason. `needed` is what its audience was counted to.
@@ -224,6 +249,9 @@ async def _settle(
     if past(campaign.stop_at, at):
         await end(session, campaign, Status.STOPPED, reason=StatusReason.STOP_AT_REACHED)
         return campaign
+    if past(campaign.resume_at, at):
+        await enter(session, campaign, Status.IN_PROGRESS, "campaign.resumed")
+        return campaign
     if reserved is None or not is_due(campaign, at):
         return None
     try:
@@ -237,10 +265,13 @@ async def _settle(
     return campaign
 
 
+_OURS = {"campaign_no", "final_stats", "deleted_at", "faults", "resume_at"}  # nothing that an event tells
+
+
 async def record(session: AsyncSession, event: str, campaign: Campaign) -> None:
     """Writes an event with the whole campaign and its stats as they are in this transaction."""
     sums = (await ledger.sums(session, [campaign.campaign_no])).get(campaign.campaign_no, ledger.Sums())
-    fields = campaign.model_dump(mode="json", exclude={"campaign_no", "final_stats", "deleted_at"})
+    fields = campaign.model_dump(mode="json", exclude=_OURS)
     fields["status"] = campaign.status.lower()
     stats = ledger.as_json(sums)
     for reason in stats["reasons"]:

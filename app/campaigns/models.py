@@ -15,7 +15,8 @@ class Campaign(SQLModel, table=True):
 
     `audience` says what its targets are, by its segments: a `SegmentType`, USER with userIds.
     Batches never write this row: every change of status locks it first and then asks other tables.
-    `final_stats` holds the sums since it stopped or completed; until then they are summed.
+    `final_stats` holds the sums since it stopped or completed; until then they are summed. `faults` counts
+    the pauses for a fault since something was last settled; the server resumes such a one at `resume_at`.
     """
 
     __tablename__ = "campaigns"
@@ -61,6 +62,8 @@ class Campaign(SQLModel, table=True):
     stop_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     completed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    faults: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    resume_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     final_stats: dict[str, Any] | None = Field(default=None, sa_type=JsonType)
     created_at: datetime = Field(sa_type=UtcDateTime)
     updated_at: datetime = Field(sa_type=UtcDateTime)

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.campaigns.models import Campaign, CampaignSegment, CampaignTarget
-from app.campaigns.states import ACTIVE, Status, StatusReason
+from app.campaigns.states import ACTIVE, STANDING, Status
 from app.ledger.models import Plan
 from app.segments.models import Segment
 from app.segments.queries import definition
@@ -132,7 +132,7 @@ async def naming_segment(session: AsyncSession, segment_no: int) -> list[str]:
 
 
 async def due(session: AsyncSession, at: datetime) -> list[int]:
-    """Campaigns whose start or end has come."""
+    """Campaigns whose start or end has come, or the end of a pause that the server made."""
     rows = await session.execute(
         select(col(Campaign.campaign_no)).where(
             col(Campaign.status).in_(sorted(ACTIVE)),
@@ -140,6 +140,7 @@ async def due(session: AsyncSession, at: datetime) -> list[int]:
             or_(
                 (col(Campaign.status) == Status.SCHEDULED) & (col(Campaign.scheduled_for) <= at),
                 col(Campaign.stop_at) <= at,
+                col(Campaign.resume_at) <= at,
             ),
         )
     )
@@ -147,14 +148,17 @@ async def due(session: AsyncSession, at: datetime) -> list[int]:
 
 
 async def next_due(session: AsyncSession) -> datetime | None:
-    """When the next start or end comes, whatever the clock says now."""
+    """When the next start, end or resuming comes, whatever the clock says now."""
     starts = select(func.min(Campaign.scheduled_for)).where(
         col(Campaign.status) == Status.SCHEDULED, col(Campaign.deleted_at).is_(None)
     )
-    ends = select(func.min(Campaign.stop_at)).where(
-        col(Campaign.status).in_(sorted(ACTIVE)), col(Campaign.deleted_at).is_(None)
-    )
-    instants = [(await session.execute(statement)).scalar_one() for statement in (starts, ends)]
+    others = [
+        select(func.min(column)).where(
+            col(Campaign.status).in_(sorted(ACTIVE)), col(Campaign.deleted_at).is_(None)
+        )
+        for column in (Campaign.stop_at, Campaign.resume_at)
+    ]
+    instants = [(await session.execute(statement)).scalar_one() for statement in (starts, *others)]
     return min((instant for instant in instants if instant is not None), default=None)
 
 
@@ -188,7 +192,10 @@ async def working(session: AsyncSession) -> list[Working]:
                 col(Campaign.status) == Status.IN_PROGRESS,
                 (col(Campaign.status) == Status.PAUSED)
                 & col(Plan.planned).is_(False)
-                & col(Campaign.status_reason).is_distinct_from(StatusReason.QUOTA_EXCEEDED),
+                & or_(
+                    col(Campaign.status_reason).is_(None),
+                    col(Campaign.status_reason).not_in(sorted(STANDING)),
+                ),
             ),
         )
         .order_by(col(Campaign.started_at), col(Campaign.campaign_no))
@@ -222,7 +229,7 @@ def names_segment(matches: ColumnElement[bool]) -> ColumnElement[bool]:
     )
 
 
-def targets(campaign_no: int) -> Select[Any]:
+def targets(campaign_no: int | ColumnElement[int]) -> Select[Any]:
     """The ids that a campaign names by userIds; unordered."""
     return select(col(CampaignTarget.target_id)).where(col(CampaignTarget.campaign_no) == campaign_no)
 
@@ -250,7 +257,7 @@ async def estimates(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[
     return found
 
 
-def naming(segment_no: int) -> Select[Any]:
+def naming(segment_no: int | ColumnElement[int]) -> Select[Any]:
     """The campaigns that name the segment, whatever their status; unordered."""
     return (
         select(Campaign)

@@ -157,9 +157,10 @@ async def unschedule(session: AsyncSession, campaign_id: str) -> Campaign:
 
 
 async def pause(session: AsyncSession, campaign_id: str) -> Campaign:
-    """No message is committed after this; what is in flight commits before."""
+    """No message is committed after this; what is in flight commits before. A pause that the server made for
+    a fault becomes one of people: it does not end by itself any more."""
     campaign = await _locked(session, campaign_id)
-    if move(Action.PAUSE, Status(campaign.status)) is not None:
+    if move(Action.PAUSE, Status(campaign.status)) is not None or campaign.resume_at is not None:
         await lifecycle.enter(session, campaign, Status.PAUSED, "campaign.paused")
     return campaign
 

@@ -28,6 +28,12 @@ class StatusReason(StrEnum):
     STORAGE_FULL = "STORAGE_FULL"
 
 
+# Pauses of a fault: the server resumes them by itself.
+FAULTS = frozenset({StatusReason.INTERNAL_FAULT, StatusReason.STORAGE_FULL})
+# Pauses in which planning stands still too.
+STANDING = frozenset({StatusReason.QUOTA_EXCEEDED, *FAULTS})
+
+
 class Action(StrEnum):
     """What a person may ask of a campaign."""
 

@@ -4,6 +4,7 @@ cleared away in chunks that no writer has to wait for: the first with the deleti
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from time import monotonic
 
 from sqlalchemy import ColumnElement, SQLColumnExpression, exists, or_, select
@@ -16,7 +17,7 @@ from app.channels.inputs import is_distinct
 from app.channels.models import Channel, Member
 from app.channels.queries import MemberKey
 from app.channels.service import count_joined
-from app.database import Database, now
+from app.database import Database, after_commit, now
 from app.ledger.erasing import CHUNK, Erased, erase_messages, messages_to_erase
 from app.messages.models import Message
 from app.users import queries as users
@@ -37,11 +38,15 @@ async def delete_users(database: Database, user_ids: Sequence[str], *, erase_mes
     members of nothing any more, unless that takes more than a second: then housekeeping goes on."""
     async with database.transaction() as session:
         deleted = await service.bury(session, user_ids, erase_messages=erase_messages)
-        more = await _clear_some(session, deleted)
-    until = monotonic() + SECONDS_AT_ONCE
-    while more and monotonic() < until:
-        more = await _clear_chunk(database, deleted, SETTLED_AFTER)
+        if await _clear_some(session, deleted):
+            after_commit(session, partial(_clear_at_once, database, deleted))
     return deleted
+
+
+async def _clear_at_once(database: Database, user_ids: Sequence[str]) -> None:
+    until = monotonic() + SECONDS_AT_ONCE
+    while await _clear_chunk(database, user_ids, SETTLED_AFTER) and monotonic() < until:
+        pass
 
 
 async def clear_deleted(database: Database, settled_after: timedelta = SETTLED_AFTER) -> None:

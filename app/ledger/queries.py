@@ -127,6 +127,14 @@ async def has_open(session: AsyncSession, campaign_no: int) -> bool:
     return found.first() is not None
 
 
+async def last_settled_at(session: AsyncSession, campaign_no: int) -> datetime | None:
+    """When a batch of the campaign last settled something."""
+    found = await session.execute(
+        select(func.max(col(Batch.settled_at))).where(col(Batch.campaign_no) == campaign_no)
+    )
+    return found.scalar_one()
+
+
 async def speeds(session: AsyncSession, campaign_nos: Sequence[int], at: datetime) -> dict[int, float]:
     """Messages a second over the ten seconds before `at`, by the batches settled in them."""
     rows = await session.execute(

@@ -7,13 +7,15 @@ nothing behind. Nothing here needs the queue: it only wakes the loop sooner.
 import asyncio
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 import structlog
 
 from app.campaigns import lifecycle, queries
 from app.campaigns.queries import Working
 from app.campaigns.states import Status, StatusReason
-from app.database import Database, is_infrastructure, waited_too_long
+from app.database import Database, is_infrastructure, storage_is_full, waited_too_long
+from app.ids import new_uuid
 from app.ledger import queries as ledger
 from app.progress import Publisher
 from app.sending import batches, isolation, throttle
@@ -30,6 +32,23 @@ IDLE_SECONDS = 2.0  # how long a lost wake-up can cost
 OTHERS_AT_WORK_SECONDS = 0.1  # another worker holds the last batches: look again for what it leaves
 FIRST_BACKOFF_SECONDS = 0.1
 MAX_BACKOFF_SECONDS = 5.0
+
+
+# What fails so often, one time after the other, is paused: after six seconds, or one if there is no room.
+FAULTS_BEFORE_PAUSE = 7
+FAULTS_OF_STORAGE = 4
+NO_ROOM = "The database has no room left. Make some; sending resumes by itself, or with resumeCampaign."
+KEEPS_FAILING = (
+    "Sending keeps failing; the log says why (incident {}). It is tried again by itself,"
+    " or with resumeCampaign."
+)
+
+
+class Backoff(NamedTuple):
+    """A campaign that failed `faults` times in a row is left alone `until` then."""
+
+    faults: int
+    until: float
 
 
 class Sending(StrEnum):
@@ -53,7 +72,7 @@ class Engine:
     sent: int = 0
     _blueprints: Blueprints = field(default_factory=Blueprints)
     _reserved: dict[int, tuple[Reservation, float]] = field(default_factory=dict)
-    _backoff: dict[int, tuple[float, float]] = field(default_factory=dict)  # campaign: (seconds, until)
+    _backoff: dict[int, Backoff] = field(default_factory=dict)
     _unforgiven: list[tuple[int, int]] = field(default_factory=list)
     _suspected: dict[tuple[int, int, int], float] = field(default_factory=dict)
 
@@ -70,27 +89,49 @@ class Engine:
 
     async def _campaign(self, campaign: Working) -> float:
         now = asyncio.get_running_loop().time()
-        if self._backoff.get(campaign.campaign_no, (0.0, 0.0))[1] > now:
-            return self._backoff[campaign.campaign_no][1] - now
+        backoff = self._backoff.get(campaign.campaign_no)
+        if backoff is not None and backoff.until > now:
+            return backoff.until - now
         try:
             wait = await self._work_on(campaign)
         except Exception as error:
-            return self._back_off(campaign, error)
+            return await self._back_off(campaign, error)
         self._backoff.pop(campaign.campaign_no, None)
         return wait
 
-    def _back_off(self, campaign: Working, error: Exception) -> float:
-        """Leaves the campaign alone for a while, twice as long each time; the others go on."""
-        seconds = min(
-            MAX_BACKOFF_SECONDS,
-            2 * self._backoff.get(campaign.campaign_no, (FIRST_BACKOFF_SECONDS / 2, 0.0))[0],
-        )
-        self._backoff[campaign.campaign_no] = (seconds, asyncio.get_running_loop().time() + seconds)
+    async def _back_off(self, campaign: Working, error: Exception) -> float:
+        """Leaves the campaign alone for a while, twice as long each time; the others go on. What keeps
+        failing is paused, for everybody to see."""
+        before = self._backoff.get(campaign.campaign_no)
+        faults = 1 if before is None else before.faults + 1
+        seconds: float = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** (faults - 1))
+        until = asyncio.get_running_loop().time() + seconds
+        self._backoff[campaign.campaign_no] = Backoff(faults, until)
         if is_infrastructure(error):
             log.warning("database fault", campaign=campaign.campaign_id, error=str(error), retry_in=seconds)
         else:
             log.error("campaign fault", campaign=campaign.campaign_id, retry_in=seconds, exc_info=error)
+        full = storage_is_full(error)
+        if faults >= (FAULTS_OF_STORAGE if full else FAULTS_BEFORE_PAUSE):
+            await self._pause_for_fault(campaign, error, full)
         return seconds
+
+    async def _pause_for_fault(self, campaign: Working, error: Exception, full: bool) -> None:
+        reason = StatusReason.STORAGE_FULL if full else StatusReason.INTERNAL_FAULT
+        message = NO_ROOM
+        if not full:
+            incident = new_uuid()
+            log.error("it keeps failing", campaign=campaign.campaign_id, incident=incident, error=str(error))
+            message = KEEPS_FAILING.format(incident)
+        try:
+            async with self.database.transaction() as session:
+                paused = await lifecycle.pause_for_fault(session, campaign.campaign_no, reason, message)
+        except Exception as failure:  # nothing can be stored now: the next try comes in some seconds anyway
+            log.warning("could not be paused", campaign=campaign.campaign_id, error=str(failure))
+            return
+        if paused is not None:
+            del self._backoff[campaign.campaign_no]
+            await self.publisher.publish(campaign.campaign_no)
 
     async def _work_on(self, campaign: Working) -> float:
         planned, overtaken = campaign.planned, False

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.campaigns.models import Campaign
-from app.campaigns.states import Status, StatusReason
+from app.campaigns.states import STANDING, Status
 from app.database import now
 
 _STATE = (
@@ -29,7 +29,7 @@ async def ensure_running(session: AsyncSession, campaign_no: int, statuses: Coll
     """
     found = await session.execute(_STATE, {"this_campaign": campaign_no})
     row = found.one_or_none()
-    if row is None or row.status not in statuses or row.status_reason == StatusReason.QUOTA_EXCEEDED:
+    if row is None or row.status not in statuses or row.status_reason in STANDING:
         raise CampaignNotRunning
     if row.stop_at is not None and row.stop_at <= await now(session):
         raise CampaignNotRunning

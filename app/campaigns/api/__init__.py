@@ -8,7 +8,7 @@ import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.campaigns import capacity, models, queries, service, stats
-from app.campaigns.api.campaign import Campaign, campaign_listing
+from app.campaigns.api.campaign import Campaign, campaign_listing, campaigns_naming
 from app.campaigns.api.campaign_stats import asked_for
 from app.campaigns.api.filtering import NEWEST_FIRST, CampaignFilter, CampaignSort, chosen, order
 from app.campaigns.api.inputs import (
@@ -40,7 +40,7 @@ from app.graphql.errors import MutationPayload
 from app.graphql.fields import mutation, query, subscription
 from app.queue import Job
 
-__all__ = ["Campaign", "Mutation", "Query", "Subscription", "campaign_listing"]
+__all__ = ["Campaign", "Mutation", "Query", "Subscription", "campaigns_naming"]
 
 MAX_PAGE = 100
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
 from sqlalchemy import Select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app import keyset
@@ -20,7 +21,14 @@ from app.campaigns.api.templates import ChannelTemplate, MessageTemplate
 from app.campaigns.definition import MAX_SEGMENTS
 from app.campaigns.states import Status, allowed_actions
 from app.campaigns.stats import Snapshot
-from app.graphql.connections import Listing, connection, select_listing
+from app.graphql.connections import (
+    Family,
+    Listing,
+    connection,
+    nested_listing,
+    select_family,
+    select_listing,
+)
 from app.graphql.context import Info
 from app.graphql.fields import field
 from app.graphql.loaders import Loader
@@ -41,6 +49,8 @@ campaigns = Loader(queries.by_nos)
 snapshots = Loader(stats.snapshots)
 segments_named = Loader(queries.segments_of)
 target_counts = Loader(queries.target_counts)
+
+TARGETS = select_family(queries.targets, [By(col(models.CampaignTarget.target_id))])
 
 
 @strawberry.type(description="One message template, sent once to one audience for one sender.")
@@ -162,8 +172,7 @@ class Campaign(Node):
     async def targets(self, info: Info) -> Any:
         """The ids named by userIds."""
         number = self.row.campaign_no
-        order = [By(col(models.CampaignTarget.target_id))]
-        return select_listing(info, queries.targets(number), order, partial(Target.of_campaign, number))
+        return nested_listing(info, TARGETS, number, partial(Target.of_campaign, number))
 
     @field(
         description="Sum of the segments' sizes, an upper bound before duplicates go; null while one is "
@@ -247,3 +256,29 @@ def campaign_listing(info: Info, statement: Select[Any], order: Sequence[By]) ->
 
     plain = select_listing(info, statement, order, Campaign.of)
     return Listing(fetch=fetch, kinds=plain.kinds, node=Campaign.of_snapshot, count=plain.count)
+
+
+def campaigns_naming(info: Info, segment_no: int) -> Listing[Any]:
+    """The campaigns that name a segment, newest first; with their stats, where these were asked for."""
+    if not asked_for(info):
+        return nested_listing(info, NAMING, segment_no, Campaign.of)
+    return nested_listing(info, NAMING_WITH_STATS, segment_no, Campaign.of_snapshot)
+
+
+async def _naming_with_stats(
+    session: AsyncSession, segment_nos: Sequence[int], bounds: Bounds
+) -> dict[int, list[tuple[Snapshot, Key]]]:
+    found = await NAMING.pages(session, segment_nos, bounds)
+    rows = {row.campaign_no: row for page in found.values() for row, _ in page}
+    numbers = await stats.of(session, list(rows.values()))
+    return {
+        number: [(Snapshot(row, numbers[row.campaign_no]), key) for row, key in page]
+        for number, page in found.items()
+    }
+
+
+NEWEST = [
+    By(col(column), descending=True) for column in (models.Campaign.created_at, models.Campaign.campaign_no)
+]
+NAMING = select_family(queries.naming, NEWEST)
+NAMING_WITH_STATS = Family(_naming_with_stats, NAMING.counts, NAMING.kinds)

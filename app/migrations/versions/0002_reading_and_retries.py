@@ -12,6 +12,8 @@ down_revision = "0001"
 def upgrade() -> None:
     """From the first schema. Campaigns were for users until now."""
     op.add_column("campaigns", sa.Column("audience", TextType, nullable=False, server_default="USER"))
+    op.add_column("campaigns", sa.Column("faults", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("campaigns", sa.Column("resume_at", UtcDateTime(), nullable=True))
     op.add_column("plans", sa.Column("retry_reasons", JsonType, nullable=True))
     op.add_column("channels", sa.Column("erased_seq", sa.BigInteger(), nullable=False, server_default="0"))
     op.add_column("messages", sa.Column("target_id", TextType, nullable=True))
@@ -70,4 +72,6 @@ def downgrade() -> None:
     op.drop_column("messages", "target_id")
     op.drop_column("channels", "erased_seq")
     op.drop_column("plans", "retry_reasons")
+    op.drop_column("campaigns", "resume_at")
+    op.drop_column("campaigns", "faults")
     op.drop_column("campaigns", "audience")
