@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, literal_column, select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -130,7 +130,7 @@ async def _unsent(database: Database, plan: Plan, status: RecipientStatus) -> in
         rows = select(col(Recipient.target_id), col(Recipient.reason)).where(
             col(Recipient.campaign_no) == plan.campaign_no,
             col(Recipient.status) == status,
-            col(Recipient.status) >= literal_column("2"),  # opens the index of the unsent
+            col(Recipient.reason).is_not(None),  # as every unsent one; opens their index
         )
         if after is not None:
             rows = rows.where(col(Recipient.target_id) > after)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, bindparam, delete, literal_column, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -87,7 +87,7 @@ def _unsent(
     conditions = [
         col(Recipient.campaign_no) == campaign_no,
         col(Recipient.status) == status,
-        col(Recipient.status) >= literal_column("2"),  # opens the index of the unsent
+        col(Recipient.reason).is_not(None),  # as every unsent one; opens their index
     ]
     if after is not None:
         conditions.append(col(Recipient.target_id) > after)
