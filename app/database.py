@@ -303,6 +303,11 @@ def waited_too_long(error: BaseException) -> bool:
     )
 
 
+def took_too_long(error: BaseException) -> bool:
+    """Whether a transaction lasted longer than `transaction_timeout` (PostgreSQL)."""
+    return isinstance(getattr(error, "orig", error), psycopg.errors.TransactionTimeout)
+
+
 def dialect_of(session: AsyncSession) -> DialectName:
     """Which database this session speaks to."""
     return "sqlite" if session.get_bind().dialect.name == "sqlite" else "postgresql"

@@ -137,14 +137,23 @@ def custom(value: Any, *, reserved: Mapping[str, Any] | frozenset[str] = frozens
     """
     if not isinstance(value, dict):
         raise InvalidInput(f"must be an object, not {named(value)}")
-    for key in value:
-        if key in reserved:
-            raise InvalidInput(f"{key} is a built-in field and cannot be a custom one", path=(key,))
+    if taken := [key for key in value if key in reserved]:
+        _refuse_built_in(taken, value)
     kept: dict[str, Any] = _json(value, MAX_CUSTOM_DEPTH)
     size = len(orjson.dumps(kept))
     if size > MAX_CUSTOM_BYTES:
         beyond(f"at most {MAX_CUSTOM_BYTES:,} bytes of JSON are allowed", limit=MAX_CUSTOM_BYTES, given=size)
     return kept
+
+
+def _refuse_built_in(taken: Sequence[str], value: Mapping[str, Any]) -> None:
+    """Raises a problem for every key that is taken, and for what else is wrong with the object."""
+    problems = Problems()
+    for key in taken:
+        problems.add(InvalidInput(f"{key} is a built-in field and cannot be a custom one", path=(key,)))
+    with problems.at():
+        _json({key: item for key, item in value.items() if key not in taken}, MAX_CUSTOM_DEPTH)
+    problems.check()
 
 
 def _json(value: Any, depth: int) -> Any:

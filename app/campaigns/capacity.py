@@ -22,6 +22,7 @@ from app.database import Database, now
 from app.errors import NotFound
 from app.ledger import queries as ledger
 from app.ledger.models import Plan, Recipient, RecipientStatus
+from app.ledger.recipients import unsent
 from app.segments import service as segments
 from app.usage import service as usage
 
@@ -128,9 +129,7 @@ async def _unsent(database: Database, plan: Plan, status: RecipientStatus) -> in
     total, after, looked_at = 0, plan.cursor, LOOKED_AT
     while looked_at == LOOKED_AT:
         rows = select(col(Recipient.target_id), col(Recipient.reason)).where(
-            col(Recipient.campaign_no) == plan.campaign_no,
-            col(Recipient.status) == status,
-            col(Recipient.reason).is_not(None),  # as every unsent one; opens their index
+            col(Recipient.campaign_no) == plan.campaign_no, *unsent(database.dialect, status, None)
         )
         if after is not None:
             rows = rows.where(col(Recipient.target_id) > after)
@@ -162,7 +161,7 @@ async def reserve_again(session: AsyncSession, plan: Plan, needed: int | None, c
     taken = held if needed is None else needed
     await usage.release(session, plan.period, held)
     plan.period = usage.period_of(await now(session))
-    await usage.reserve(session, plan.period, taken, capacity)
+    await usage.reserve(session, plan.period, taken, capacity, usage.REMAINDER)
     plan.reserved = sent + taken
 
 
@@ -182,7 +181,8 @@ async def unreleased(session: AsyncSession) -> Sequence[int]:
 
 
 async def release_unsent(session: AsyncSession, campaign_no: int) -> None:
-    """Gives back, once, what an ended campaign reserved and did not send. Locks its plan, then the month.
+    """Gives back, once, what an ended campaign reserved and did not send. Locks its plan, then the month: so
+    it has to follow the end, in a transaction of its own. Housekeeping does it where nobody else did.
 
     A retry may have begun since it was found: it holds the plan until the campaign runs again.
     """

@@ -5,6 +5,7 @@ Paths are the input's own names, outermost first, so that a form can show each e
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from app import validation
@@ -27,22 +28,45 @@ SENDER_VISIBILITIES = ("HIDDEN", "ARCHIVED")
 # What may change at any status before the end, and after it; everything else is content.
 CHANGEABLE = frozenset({"name", "description", "max_messages_per_second", "stop_at"})
 ALWAYS_CHANGEABLE = frozenset({"name", "description"})
+AUDIENCE = frozenset({"segment_ids", "user_ids"})
 REQUIRED = frozenset(
     {"sender_id", "message_template", "create_channels", "show_channels", "skip_push", "skip_webhook"}
 )
 
 
-def checked(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The given fields as they are stored. Raises every problem at once."""
-    problems, kept = Problems(), {}
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What was said of a campaign: the names given, the fields that are fine as they are stored, and what is
+    wrong with the others, to which whoever looks further adds."""
+
+    names: Sequence[str]
+    fields: dict[str, Any]
+    problems: Problems
+
+
+def examined(given: Mapping[str, Any]) -> Examined:
+    """Tells what is fine from what is not. Compiling a template may take 300 ms: no lock should be held.
+
+    An audience is one thing: if either part of it is wrong, neither counts as fine.
+    """
+    problems, fine = Problems(), dict[str, Any]()
     for name, value in given.items():
         with problems.at(name):
-            kept[name] = _field(name, value)
-    if given.get("segment_ids") and given.get("user_ids"):
-        with problems.at("user_ids"):
-            raise InvalidInput("an audience is either segmentIds or userIds, not both")
-    problems.check()
-    return kept
+            fine[name] = _field(name, value)
+    both = given.get("segment_ids") and given.get("user_ids")
+    if both:
+        sentence = "an audience is either segmentIds or userIds, not both"
+        problems.add(InvalidInput(sentence), "user_ids")
+    if both or any(name in given and name not in fine for name in AUDIENCE):
+        fine = {name: value for name, value in fine.items() if name not in AUDIENCE}
+    return Examined(list(given), fine, problems)
+
+
+def checked(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given fields as they are stored. Raises every problem at once."""
+    looked_at = examined(given)
+    looked_at.problems.check()
+    return looked_at.fields
 
 
 def retryable(reasons: Sequence[str] | None) -> frozenset[OutcomeReason]:

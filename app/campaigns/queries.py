@@ -162,6 +162,23 @@ async def next_due(session: AsyncSession) -> datetime | None:
     return min((instant for instant in instants if instant is not None), default=None)
 
 
+async def active(session: AsyncSession) -> list[int]:
+    """Campaigns that are scheduled, running or paused."""
+    rows = await session.execute(
+        select(col(Campaign.campaign_no)).where(
+            col(Campaign.status).in_(sorted(ACTIVE)), col(Campaign.deleted_at).is_(None)
+        )
+    )
+    return list(rows.scalars())
+
+
+async def updated_since(session: AsyncSession, at: datetime) -> dict[int, datetime]:
+    """When campaigns were changed or deleted, if that was after `at`."""
+    changed_at = col(Campaign.updated_at)
+    rows = await session.execute(select(col(Campaign.campaign_no), changed_at).where(changed_at > at))
+    return {row[0]: row[1] for row in rows}
+
+
 @dataclass(frozen=True, slots=True)
 class Working:
     """A campaign that has something to plan, send or finish."""

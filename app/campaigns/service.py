@@ -9,37 +9,39 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col
 
+from app.campaigns import audience, definition, lifecycle, queries
 from app.campaigns import capacity as room
-from app.campaigns import definition, lifecycle, queries
 from app.campaigns.capacity import Reserved
-from app.campaigns.models import Campaign, CampaignSegment, CampaignTarget
+from app.campaigns.definition import Examined
+from app.campaigns.models import Campaign
 from app.campaigns.states import ENDED, Action, Status, move
 from app.database import now
 from app.errors import AlreadyExists, AppError, Conflict, Invalid, InvalidInput, NotFound, QuotaExceeded
 from app.ids import new_number, new_uuid
 from app.ledger import queries as ledger
 from app.ledger.models import OutcomeReason, Plan
-from app.segments.kinds import SegmentType
 from app.segments.models import Segment
 from app.usage import service as usage
 from app.users.models import User
 from app.validation import Problems
 
 
-async def create(session: AsyncSession, given: Mapping[str, Any]) -> Campaign:
-    """A new draft. Raises what `definition.checked` does, ALREADY_EXISTS for a campaignId that is taken, and
-    INVALID_INPUT for a sender or segment that does not exist."""
-    fields = definition.checked(given)
-    segment_ids, user_ids = fields.pop("segment_ids", None), fields.pop("user_ids", None)
+async def create(session: AsyncSession, given: Mapping[str, Any] | Examined) -> Campaign:
+    """A new draft of what is `given`, or was examined already. Raises at once what is wrong with any of it,
+    ALREADY_EXISTS for a campaignId that is taken, and INVALID_INPUT for a sender or segment that does not
+    exist."""
+    examined = given if isinstance(given, Examined) else definition.examined(given)
+    fields, problems = dict(examined.fields), examined.problems
     campaign_id = fields.pop("campaign_id", None) or new_uuid()
     if await queries.by_id(session, campaign_id) is not None:
-        raise _taken(campaign_id)
-    at = await now(session)
+        problems.add(_taken(campaign_id))
+    segments = await _check_named(session, fields, problems)
+    problems.check()
+    at, user_ids = await now(session), fields.pop("user_ids", None)
+    fields.pop("segment_ids", None)
     campaign = Campaign(
         campaign_no=new_number(),
         campaign_id=campaign_id,
@@ -48,12 +50,8 @@ async def create(session: AsyncSession, given: Mapping[str, Any]) -> Campaign:
         updated_at=at,
         **fields,
     )
-    problems = Problems()
-    with problems.at():
-        await _check_sender_exists(session, campaign)
-    with problems.at():
-        await _name_audience(session, campaign, segment_ids, user_ids)
-    problems.check()
+    await audience.name_segments(session, campaign, segments or ())
+    await audience.name_users(session, campaign, user_ids or ())
     session.add(campaign)
     try:
         await session.flush()
@@ -66,42 +64,66 @@ def _taken(campaign_id: str) -> AlreadyExists:
     return AlreadyExists(f"A campaign {campaign_id} exists already.", path=["campaign_id"])
 
 
-async def update(session: AsyncSession, campaign_id: str, given: Mapping[str, Any]) -> Campaign:
-    """Changes the given fields; content only before the start. While SCHEDULED the rules of a start hold."""
-    fields = definition.checked(given)
-    campaign = await _locked(session, campaign_id)
-    _check_changeable(campaign, fields)
-    at = await now(session)
-    if fields.get("stop_at") is not None:
-        lifecycle.check_stop_at(fields["stop_at"], campaign.started_at or campaign.scheduled_for or at)
-    segment_ids, user_ids = fields.pop("segment_ids", ...), fields.pop("user_ids", ...)
-    for name, value in fields.items():
-        setattr(campaign, name, value)
-    campaign.updated_at = at
-    problems = Problems()
-    if "sender_id" in fields:
-        with problems.at():
-            await _check_sender_exists(session, campaign)
+async def update(session: AsyncSession, campaign_id: str, given: Mapping[str, Any] | Examined) -> Campaign:
+    """Changes the fields `given`, or examined already; content only before the start. While SCHEDULED the
+    rules of a start hold. Raises all at once what any of the changes breaks."""
+    examined = given if isinstance(given, Examined) else definition.examined(given)
+    problems = examined.problems
     with problems.at():
-        await _rename_audience(session, campaign, segment_ids, user_ids)
+        campaign = await _edited(session, campaign_id, examined)
     problems.check()
-    await session.flush()
-    if campaign.status == Status.SCHEDULED:
-        await lifecycle.check_startable(session, campaign)
     await lifecycle.record(session, "campaign.updated", campaign)
     return campaign
 
 
-def _check_changeable(campaign: Campaign, fields: Mapping[str, Any]) -> None:
-    status = Status(campaign.status)
+async def _edited(session: AsyncSession, campaign_id: str, examined: Examined) -> Campaign:
+    """The campaign with those changes that are fine; what is wrong joins the problems."""
+    fields, problems = dict(examined.fields), examined.problems
+    campaign = await queries.locked(session, campaign_id)
+    if campaign is not None:
+        for name in _forbidden(campaign, examined.names, problems):
+            fields.pop(name, None)
+    segments = await _check_named(session, fields, problems)
+    if campaign is None:
+        raise _unknown(campaign_id)
+    at = await now(session)
+    if fields.get("stop_at") is not None:
+        with problems.at():
+            lifecycle.check_stop_at(fields["stop_at"], campaign.started_at or campaign.scheduled_for or at)
+    for name in fields.keys() - definition.AUDIENCE:
+        setattr(campaign, name, fields[name])
+    campaign.updated_at = at
+    with problems.at():
+        await audience.rename(session, campaign, fields, segments)
+    await session.flush()
+    if campaign.status == Status.SCHEDULED:
+        await _check_still_startable(session, campaign, problems)
+    return campaign
+
+
+def _forbidden(campaign: Campaign, names: Sequence[str], problems: Problems) -> list[str]:
+    """Which of these fields may not change at the campaign's status: a CONFLICT each."""
+    status, forbidden = Status(campaign.status), list[str]()
     allowed = definition.ALWAYS_CHANGEABLE if status in ENDED else definition.CHANGEABLE
-    for name in fields:
+    for name in names:
         if name not in allowed:
             try:
                 move(Action.EDIT, status)
-            except AppError as error:
+            except Conflict as error:
                 error.path = (name,)
-                raise
+                problems.add(error)
+                forbidden.append(name)
+    return forbidden
+
+
+async def _check_still_startable(session: AsyncSession, campaign: Campaign, problems: Problems) -> None:
+    """Adds what a start lacks, but for fields that are known to be wrong already."""
+    startable, wrong = Problems(), {error.path[:1] for error in problems.errors}
+    with startable.at():
+        await lifecycle.check_startable(session, campaign)
+    for error in startable.errors:
+        if error.path[:1] not in wrong:
+            problems.add(error)
 
 
 async def start(
@@ -192,8 +214,12 @@ async def retry(
     Raises INVALID_INPUT for reasons that are none to retry, CONFLICT if the campaign has not completed or no
     recipient has them, QUOTA_EXCEEDED if the current month does not hold them.
     """
-    wanted = definition.retryable(reasons)
-    campaign_no = await _number(session, campaign_id)
+    problems, wanted = Problems(), frozenset[OutcomeReason]()
+    with problems.at():
+        wanted = definition.retryable(reasons)
+    with problems.at():
+        campaign_no = await _number(session, campaign_id)
+    problems.check()
     plan = await queries.locked_plan(session, campaign_no)
     sums = (await ledger.sums(session, [campaign_no])).get(campaign_no, ledger.Sums())
     needed = sum(reason.count for reason in sums.reasons if reason.reason in wanted)
@@ -239,7 +265,7 @@ async def remove(session: AsyncSession, campaign_id: str) -> Campaign:
     """The campaign is gone at once; its ledger is cleared away in the background, its messages stay."""
     campaign = await _locked(session, campaign_id)
     move(Action.DELETE, Status(campaign.status))
-    campaign.deleted_at = await now(session)
+    campaign.deleted_at = campaign.updated_at = await now(session)
     await session.flush()
     return campaign
 
@@ -274,97 +300,17 @@ def _unknown(campaign_id: str) -> NotFound:
     return NotFound(f"There is no campaign {campaign_id}.", path=["campaign_id"])
 
 
-async def _check_sender_exists(session: AsyncSession, campaign: Campaign) -> None:
-    sender = await session.get(User, campaign.sender_id)
-    if sender is None or sender.deleted_at is not None:
-        raise InvalidInput(
-            f"There is no user {campaign.sender_id} to send for; create it with upsertUsers.",
-            path=["sender_id"],
-        )
-
-
-async def _rename_audience(
-    session: AsyncSession, campaign: Campaign, segment_ids: Any, user_ids: Any
-) -> None:
-    """Replaces the parts of the audience that were given (`...` was not); both together stay exclusive."""
-    if segment_ids is ... and user_ids is ...:
-        return
-    number = campaign.campaign_no
-    if segment_ids is ...:
-        named = await queries.segments_of(session, [number])
-        segment_ids = [segment.segment_id for segment in named[number]]
-        if user_ids and segment_ids:
-            raise InvalidInput(
-                "an audience is either segmentIds or userIds: clear segmentIds too", path=["user_ids"]
-            )
-    if user_ids is ...:
-        rows = await session.execute(
-            select(col(CampaignTarget.target_id)).where(col(CampaignTarget.campaign_no) == number)
-        )
-        user_ids = list(rows.scalars())
-        if segment_ids and user_ids:
-            raise InvalidInput(
-                "an audience is either segmentIds or userIds: clear userIds too", path=["segment_ids"]
-            )
-    for table in (CampaignSegment, CampaignTarget):
-        await session.execute(
-            delete(table).where(col(table.campaign_no) == number).execution_options(synchronize_session=False)
-        )
-    await _name_audience(session, campaign, segment_ids, user_ids)
-
-
-async def _name_audience(
-    session: AsyncSession,
-    campaign: Campaign,
-    segment_ids: Sequence[str] | None,
-    user_ids: Sequence[str] | None,
-) -> None:
-    campaign.audience = SegmentType.USER
-    if segment_ids:
-        named = await _share_segments(session, segment_ids)
-        campaign.audience = named[0].type
-        await session.execute(
-            insert(CampaignSegment),
-            [
-                {"campaign_no": campaign.campaign_no, "segment_no": segment.segment_no, "position": position}
-                for position, segment in enumerate(named)
-            ],
-        )
-    if user_ids:
-        await session.execute(
-            insert(CampaignTarget),
-            [{"campaign_no": campaign.campaign_no, "target_id": user_id} for user_id in user_ids],
-        )
-
-
-async def _share_segments(session: AsyncSession, segment_ids: Sequence[str]) -> list[Segment]:
-    """The segments in the order given, their rows shared until the commit so that none is deleted meanwhile.
-    They have to be all of users or all of channels."""
-    rows = await session.execute(
-        select(Segment)
-        .where(col(Segment.segment_id).in_(segment_ids), col(Segment.deleted_at).is_(None))
-        .order_by(col(Segment.segment_no))
-        .with_for_update(read=True, key_share=True)
-    )
-    found, problems = {segment.segment_id: segment for segment in rows.scalars()}, Problems()
-    named: list[Segment] = []
-    for position, segment_id in enumerate(segment_ids):
-        with problems.at("segment_ids", position):
-            if segment_id not in found:
-                raise InvalidInput(f"There is no segment {segment_id}.")
-            named.append(found[segment_id])
-            _check_same_type(named[0], named[-1])
-    problems.check()
-    return named
-
-
-def _check_same_type(first: Segment, other: Segment) -> None:
-    if other.type != first.type:
-        raise InvalidInput(
-            f"Segment {other.segment_id} holds {_TARGETS[other.type]}, {first.segment_id} before it"
-            f" {_TARGETS[first.type]}: name segments of one type, and send to the others by a campaign of"
-            " their own."
-        )
-
-
-_TARGETS: dict[str, str] = {SegmentType.USER: "users", SegmentType.CHANNEL: "channels"}
+async def _check_named(
+    session: AsyncSession, fields: Mapping[str, Any], problems: Problems
+) -> list[Segment] | None:
+    """Adds a problem for a sender, and for each segment, that cannot be named. Gives the segments, shared
+    until the commit; None if they cannot be an audience."""
+    if (sender_id := fields.get("sender_id")) is not None:
+        sender = await session.get(User, sender_id)
+        if sender is None or sender.deleted_at is not None:
+            sentence = f"There is no user {sender_id} to send for; create it with upsertUsers."
+            problems.add(InvalidInput(sentence), "sender_id")
+    segments: list[Segment] | None = None
+    with problems.at("segment_ids"):
+        segments = await audience.shared(session, fields.get("segment_ids") or ())
+    return segments

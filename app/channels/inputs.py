@@ -23,11 +23,12 @@ MAX_NAME = 255
 MAX_TEAM = 255
 
 
-def checked(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of one channel as they are stored, with `cid` and `channel_id` always, and `members` in the
-    order given, each once; None clears a field, what is absent stays absent.
+def examined(given: Mapping[str, Any]) -> tuple[dict[str, Any], Problems]:
+    """Those fields of one channel that are fine, as they are stored, and every problem of the others.
 
-    Without a channel id the channel is the distinct one of its members. Raises every problem at once.
+    `members` are in the order given, each once; None clears a field, what is absent stays absent. Without
+    problems there are always `cid` and `channel_id`: without one given, that of the distinct channel of the
+    members.
     """
     problems, kept = Problems(), dict[str, Any]()
     for name, value in given.items():
@@ -39,9 +40,10 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
         problems.add(InvalidInput("is required"), "type")
     if given.get("channel_id") is None and not given.get("members"):
         problems.add(InvalidInput("are needed where there is no channelId: they name the channel"), "members")
-    problems.check()
-    kept["channel_id"] = kept.get("channel_id") or distinct_id(kept["members"])
-    return {**kept, "cid": cid_of(kept["type"], kept["channel_id"])}
+    if not problems.errors:
+        kept["channel_id"] = kept.get("channel_id") or distinct_id(kept["members"])
+        kept["cid"] = cid_of(kept["type"], kept["channel_id"])
+    return kept, problems
 
 
 def is_distinct(channel_id: str) -> bool:

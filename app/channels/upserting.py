@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import validation
 from app.channels import queries
 from app.channels.distinct import MEMBERS_WITH_KEY, members_key
-from app.channels.inputs import MAX_CHANNELS, checked, is_distinct
+from app.channels.inputs import MAX_CHANNELS, examined, is_distinct
 from app.channels.models import Channel
 from app.channels.service import problems_of_unknown, unknown_user
 from app.database import now
@@ -34,25 +34,25 @@ async def upsert_channels(session: AsyncSession, inputs: Sequence[Mapping[str, A
     problems, given = Problems(), list[Fields]()
     with problems.at("channels"):
         validation.between(inputs, most=MAX_CHANNELS)
-        given = _all_checked(inputs)
+        given = _examined(inputs, problems)
         _few_enough(sum(len(fields.get("members", ())) for fields in given))
-    problems.check()
-    with problems.at("channels"):
-        await _known(session, inputs, given)
+        await _check_known(session, inputs, given)
     problems.check()
     rows = await _store(session, {fields["cid"]: fields for fields in given}, await now(session))
     return [Channel(**rows[fields["cid"]]) for fields in given]
 
 
-def _all_checked(inputs: Iterable[Mapping[str, Any]]) -> list[Fields]:
-    problems, seen, given = Problems(), dict[str, int](), list[Fields]()
+def _examined(inputs: Iterable[Mapping[str, Any]], problems: Problems) -> list[Fields]:
+    """What is fine of each input, in their order; only one that is fine altogether has its `cid`."""
+    seen, given = dict[str, int](), list[Fields]()
     for position, fields in enumerate(inputs):
-        with problems.at(position):
-            given.append(kept := checked(fields))
-            first = seen.setdefault(kept["cid"], position)
-            if first != position:
-                raise InvalidInput(f"{kept['cid']} is in this call already, at position {first}")
-    problems.check()
+        kept, wrong = examined(fields)
+        for error in wrong.errors:
+            problems.add(error, "channels", position)
+        given.append(kept)
+        if "cid" in kept and (first := seen.setdefault(kept["cid"], position)) != position:
+            sentence = f"{kept['cid']} is in this call already, at position {first}"
+            problems.add(InvalidInput(sentence), "channels", position)
     return given
 
 
@@ -65,18 +65,24 @@ def _few_enough(memberships: int) -> None:
         )
 
 
-async def _known(session: AsyncSession, inputs: Sequence[Mapping[str, Any]], given: Sequence[Fields]) -> None:
+async def _check_known(
+    session: AsyncSession, inputs: Sequence[Mapping[str, Any]], given: Sequence[Fields]
+) -> None:
     """Every user named exists, and does until the commit; every distinct channel named by its id exists."""
     living = await users.shared(session, {user_id for fields in given for user_id in _named(fields)})
     by_their_ids = {
         fields["cid"]: position
         for position, fields in enumerate(given)
-        if is_distinct(fields["channel_id"]) and inputs[position].get("channel_id") is not None
+        if "cid" in fields
+        and is_distinct(fields["channel_id"])
+        and inputs[position].get("channel_id") is not None
     }
     existing = await queries.by_cids(session, list(by_their_ids))
     problems = Problems()
     for position, fields in enumerate(given):
-        problems_of_unknown(problems, (position, "members"), inputs[position].get("members") or (), living)
+        if "members" in fields:
+            members = inputs[position]["members"] or ()
+            problems_of_unknown(problems, (position, "members"), members, living)
         if (creator := fields.get("created_by_id")) is not None and not living.get(creator):
             problems.add(unknown_user(creator), position, "created_by_id")
     for cid, position in by_their_ids.items():

@@ -1,18 +1,21 @@
 """Every statement that reads messages, and how many of them a member has not read."""
 
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import BigInteger, ColumnElement, Select, Text, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.channels.models import Channel, Member
 from app.channels.queries import MemberKey, is_member
+from app.given import given
 from app.messages.models import Message
 
+Range = tuple[int, int]  # of `seq`: behind the first, up to the second
 
-def in_channel(cid: str) -> Select[Message]:
+
+def in_channel(cid: str | ColumnElement[str]) -> Select[Message]:
     """The messages of a channel; unordered."""
     return select(Message).where(col(Message.cid) == cid)
 
@@ -31,53 +34,66 @@ async def unread_counts(session: AsyncSession, keys: Sequence[MemberKey]) -> Map
         .join(Channel, col(Channel.cid) == col(Member.cid))
         .where(is_member(session, keys))
     )
-    behind, with_gaps = dict[MemberKey, int](), dict[MemberKey, int]()
+    behind, gaps, read_seqs = dict[MemberKey, int](), dict[MemberKey, Range](), dict[MemberKey, int]()
     for cid, user_id, read_seq, last_seq, erased_seq in rows:
+        read_seqs[cid, user_id] = read_seq
         behind[cid, user_id] = last_seq - max(read_seq, erased_seq)
         if read_seq < erased_seq:
-            with_gaps[cid, user_id] = read_seq
-    own = await _own_after_read(session, keys)
-    left = await _left_after_read(session, with_gaps) if with_gaps else {}
+            gaps[cid, user_id] = read_seq, erased_seq
+    own = await _own_after_read(session, read_seqs)
+    left = await _left_after_read(session, gaps) if gaps else {}
     return {key: count + left.get(key, 0) - own.get(key, 0) for key, count in behind.items()}
 
 
-async def _left_after_read(session: AsyncSession, read_seqs: Mapping[MemberKey, int]) -> dict[MemberKey, int]:
+async def _left_after_read(session: AsyncSession, gaps: Mapping[MemberKey, Range]) -> dict[MemberKey, int]:
     """How many messages are left between what these members have read and the last that was erased. Only
-    channels from which messages were erased are counted so."""
-    seqs: dict[str, list[int]] = {}
-    rows = await session.execute(
-        select(col(Message.cid), col(Message.seq))
-        .join(Channel, col(Channel.cid) == col(Message.cid))
-        .where(
-            col(Message.cid).in_({cid for cid, _ in read_seqs}),
-            col(Message.seq) > min(read_seqs.values()),
-            col(Message.seq) <= col(Channel.erased_seq),
+    channels from which messages were erased are counted so.
+
+    The places up to which a channel's members have read part it: each message is counted once, in its part,
+    however many members have not read it.
+    """
+    ends: dict[str, set[int]] = {}
+    for (cid, _), gap in gaps.items():
+        ends.setdefault(cid, set()).update(gap)
+    parts = [(cid, *part) for cid, places in ends.items() for part in pairwise(sorted(places))]
+    counts = await _counts(session, parts)
+    left: dict[tuple[str, int], int] = {}
+    for cid, start, end in reversed(parts):
+        left[cid, start] = counts.get((cid, start), 0) + left.get((cid, end), 0)
+    return {(cid, user_id): left[cid, read_seq] for (cid, user_id), (read_seq, _) in gaps.items()}
+
+
+async def _counts(session: AsyncSession, parts: Sequence[tuple[str, int, int]]) -> dict[tuple[str, int], int]:
+    """How many messages each of these parts of channels has, where there are any: those behind its start up
+    to its end."""
+    part = given(session, parts, cid=Text, start=BigInteger, end=BigInteger)
+    counted = await session.execute(
+        select(part.c.cid, part.c.start, func.count())
+        .join(
+            Message,
+            (col(Message.cid) == part.c.cid)
+            & (col(Message.seq) > part.c.start)
+            & (col(Message.seq) <= part.c.end),
         )
-        .order_by(col(Message.cid), col(Message.seq))
+        .group_by(part.c.cid, part.c.start)
     )
-    for cid, seq in rows:
-        seqs.setdefault(cid, []).append(seq)
-    return {
-        (cid, user_id): len(seqs.get(cid, ())) - bisect_right(seqs.get(cid, ()), read_seq)
-        for (cid, user_id), read_seq in read_seqs.items()
-    }
+    return {(cid, start): count for cid, start, count in counted}
 
 
-async def _own_after_read(session: AsyncSession, keys: Sequence[MemberKey]) -> dict[MemberKey, int]:
+async def _own_after_read(session: AsyncSession, read_seqs: Mapping[MemberKey, int]) -> dict[MemberKey, int]:
     """How many messages these members wrote after what they have read, where there are any.
 
     The messages are found first, in one walk per channel: looked for member by member, a thousand members
     walk their channel a thousand times.
     """
-    cids = sorted({cid for cid, _ in keys})
-    first_unread = select(func.min(col(Member.read_seq))).where(col(Member.cid).in_(cids)).scalar_subquery()
+    starts: dict[str, int] = {}
+    for (cid, _), read_seq in read_seqs.items():
+        starts[cid] = min(read_seq, starts.get(cid, read_seq))
+    unread = given(session, starts.items(), cid=Text, start=BigInteger)
     written = (
         select(col(Message.cid), col(Message.sender_id), col(Message.seq))
-        .where(
-            col(Message.cid).in_(cids),
-            col(Message.seq) > first_unread,
-            col(Message.sender_id).in_({user_id for _, user_id in keys}),
-        )
+        .join(unread, (col(Message.cid) == unread.c.cid) & (col(Message.seq) > unread.c.start))
+        .where(col(Message.sender_id).in_({user_id for _, user_id in read_seqs}))
         .cte("written")
         .prefix_with("MATERIALIZED")
     )

@@ -87,7 +87,9 @@ async def delete(session: AsyncSession, segment_id: str, naming: Naming) -> Segm
         raise _unknown(segment_id)
     if campaign_ids := list(await naming(session, segment.segment_no)):
         raise Conflict(
-            f"campaigns that are not over name this segment: {', '.join(campaign_ids)}",
+            f"campaigns that are not over name this segment: {', '.join(campaign_ids)}; stop or delete them,"
+            " or name another segment in them",
+            path=("segment_id",),
             details={"campaignIds": campaign_ids},
         )
     segment.deleted_at = segment.updated_at = await now(session)
@@ -124,7 +126,8 @@ async def _resized(session: AsyncSession, segment: Segment, more: int) -> Segmen
 async def _locked_list(session: AsyncSession, segment_id: str) -> Segment:
     segment = await _locked(session, segment_id)
     if segment.kind != SegmentKind.MANUAL:
-        raise Conflict("only a manual list has targets to add and remove; this segment finds its own")
+        sentence = "only a manual list has targets to add and remove; this segment finds its own"
+        raise Conflict(sentence, path=("segment_id",))
     return segment
 
 

@@ -32,9 +32,12 @@ log = structlog.get_logger(__name__)
 
 # Longer waits for a lock give the batch back, so that no pause or mutation queues behind it; a process that
 # is stopped, not dead, loses its batch after five seconds instead of keeping it for ever.
+# (The connection has a timeout already, whose timer runs: only by way of 0 does it take another one.)
 _BOUND_WAITS = text(
-    "SELECT set_config('lock_timeout', '100ms', true), set_config('transaction_timeout', '5s', true)"
+    "SELECT set_config('lock_timeout', '100ms', true), set_config('transaction_timeout', '0', true),"
+    " set_config('transaction_timeout', :longest, true)"
 )
+LONGEST_TRANSACTION = "5s"
 
 # The statements of every batch are built once: building them took a twentieth of the sender's time.
 _THIS_BATCH = (
@@ -113,6 +116,7 @@ async def send_slice(
     blueprint = blueprints.of(campaign)
     taken = target_ids[: min(limit or len(target_ids), blueprint.most_at_once)]
     writer = await writer_of(session)
+    blueprint = await as_of_now(writer, blueprint)
     shared = Shared(
         campaign_no,
         batch_no,
@@ -129,9 +133,17 @@ async def send_slice(
     return Slice(len(entries), sum(entry.status == RecipientStatus.SENT for entry in entries))
 
 
+async def as_of_now(writer: BatchWriter, blueprint: Blueprint) -> Blueprint:
+    """The blueprint without the members of its channel template who were deleted: they join nothing."""
+    if not blueprint.creates or not blueprint.template_members:
+        return blueprint
+    deleted = await writer.deleted([member.user_id for member in blueprint.template_members])
+    return blueprint.without(frozenset(deleted))
+
+
 async def _bound_waits(session: AsyncSession) -> None:
     if dialect_of(session) == "postgresql":
-        await session.execute(_BOUND_WAITS)
+        await session.execute(_BOUND_WAITS, {"longest": LONGEST_TRANSACTION})
 
 
 async def lock_batch(session: AsyncSession, campaign_no: int, batch_no: int) -> list[str]:

@@ -30,12 +30,13 @@ KEPT = 64  # compiled campaigns a process keeps; more than run at once
 @dataclass(frozen=True)
 class Blueprint:
     """What every batch of one campaign needs to know. `only_looked_at`: receivers without a channel are shown
-    their message too."""
+    their message too. `gone` are members of the channel template who were deleted since."""
 
     campaign: Campaign
     message: MessageTemplate
     channel_id: ChannelIdTemplate | None
     only_looked_at: bool = False
+    gone: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, campaign: Campaign) -> "Blueprint":
@@ -117,13 +118,19 @@ class Blueprint:
         )
 
     def _members_of_created(self) -> tuple[CreatedMember, ...]:
+        named = {
+            member.user_id: member for member in self.template_members if member.user_id not in self.gone
+        }
         if not self.adds_sender:
-            return self.template_members
+            return tuple(named.values())
         sender_id, visibility = self.campaign.sender_id, self.campaign.sender_visibility
-        named = {member.user_id: member for member in self.template_members}
         as_named = named.pop(sender_id, CreatedMember(sender_id, "channel_member", {}))
         sender = replace(as_named, hidden=visibility == "HIDDEN", archived=visibility == "ARCHIVED")
         return (*named.values(), sender)
+
+    def without(self, gone: frozenset[str]) -> "Blueprint":
+        """The same, for the time when these members of the template are deleted."""
+        return self if gone == self.gone else replace(self, gone=gone)
 
     @cached_property
     def _member_ids_of_created(self) -> frozenset[str]:
@@ -141,7 +148,7 @@ class Blueprint:
     @cached_property
     def _distinct_beginning(self) -> str | None:
         """What the cid of a distinct channel begins with, where its id names exactly who founds it."""
-        if self.channel_id is not None or not self.adds_sender:
+        if self.channel_id is not None or not self.adds_sender or self.gone:
             return None
         return self.cid(DISTINCT_PREFIX)
 

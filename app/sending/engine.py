@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import structlog
 
-from app.campaigns import lifecycle, queries
+from app.campaigns import capacity, lifecycle, queries
 from app.campaigns.queries import Working
 from app.campaigns.states import Status, StatusReason
-from app.database import Database, is_infrastructure, storage_is_full, waited_too_long
+from app.database import Database, is_infrastructure, storage_is_full, took_too_long, waited_too_long
 from app.ids import new_uuid
 from app.ledger import queries as ledger
 from app.progress import Publisher
@@ -70,6 +70,7 @@ class Engine:
     monthly_messages: int | None = None
     seconds_to_confirm: float = 1.0  # before a batch is isolated: see `_is_confirmed`
     sent: int = 0
+    _sent_at: dict[int, float] = field(default_factory=dict)
     _blueprints: Blueprints = field(default_factory=Blueprints)
     _reserved: dict[int, tuple[Reservation, float]] = field(default_factory=dict)
     _backoff: dict[int, Backoff] = field(default_factory=dict)
@@ -81,11 +82,17 @@ class Engine:
         async with self.database.read() as session:
             working = await queries.working(session)
         running = {campaign.campaign_no for campaign in working}
+        self._sent_at = {number: at for number, at in self._sent_at.items() if number in running}
         self._reserved = {number: held for number, held in self._reserved.items() if number in running}
         self._backoff = {number: held for number, held in self._backoff.items() if number in running}
         self._suspected = {batch: at for batch, at in self._suspected.items() if batch[0] in running}
         waits = [await self._campaign(campaign) for campaign in working]
         return min(waits, default=IDLE_SECONDS)
+
+    def campaigns_at_work(self) -> int:
+        """For how many campaigns that run it has written within the last ten seconds."""
+        begin = asyncio.get_running_loop().time() - ledger.SPEED_WINDOW.total_seconds()
+        return sum(at > begin for at in self._sent_at.values())
 
     async def _campaign(self, campaign: Working) -> float:
         now = asyncio.get_running_loop().time()
@@ -212,7 +219,7 @@ class Engine:
         if isolate and not self._is_confirmed(campaign.campaign_no, batch_no, pending):
             await self._forgive(campaign.campaign_no, batch_no)
             return Sending.GIVEN_BACK, 0
-        return await self._try(campaign, batch_no, isolate, limit)
+        return await self._try(campaign, batch_no, isolate, limit, alone=pending == 1)
 
     def _is_confirmed(self, campaign_no: int, batch_no: int, pending: int) -> bool:
         """Whether a batch stood as it is a second ago too. Workers that pick it at the same moment each count
@@ -224,7 +231,7 @@ class Engine:
         return True
 
     async def _try(
-        self, campaign: Working, batch_no: int, isolate: bool, limit: int | None
+        self, campaign: Working, batch_no: int, isolate: bool, limit: int | None, *, alone: bool
     ) -> tuple[Sending, int]:
         number = campaign.campaign_no
         try:
@@ -241,7 +248,8 @@ class Engine:
             await self._pause_without_sender(campaign)
             return Sending.GIVEN_BACK, 0
         except Exception as error:
-            if is_infrastructure(error):
+            too_large = took_too_long(error) and not alone  # then halves may do
+            if is_infrastructure(error) and not too_large:
                 # The database may be away still: what it owes is paid when it answers again.
                 self._unforgiven.append((number, batch_no))
                 if waited_too_long(error):
@@ -250,6 +258,7 @@ class Engine:
             log.exception("batch failed", campaign=campaign.campaign_id, batch=batch_no)
             return Sending.FAILED, 0
         self.sent += sent.sent
+        self._sent_at[number] = asyncio.get_running_loop().time()
         await self.publisher.publish(number)
         await self.database.checkpoint_if_large()
         return Sending.SENT, sent.sent
@@ -276,6 +285,8 @@ class Engine:
             completed = await lifecycle.complete(session, campaign.campaign_no)
         if completed is None:
             return OTHERS_AT_WORK_SECONDS
+        async with self.database.transaction() as session:
+            await capacity.release_unsent(session, campaign.campaign_no)
         log.info(
             "campaign completed",
             campaign=campaign.campaign_id,

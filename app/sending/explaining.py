@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.campaigns import queries
 from app.campaigns.models import Campaign
 from app.campaigns.states import ENDED, Status
-from app.channels.models import Channel
+from app.channels.models import Channel, Member
 from app.ledger import recipients
 from app.ledger.models import Plan, RecipientStatus
 from app.ledger.recipients import LedgerRow
@@ -23,6 +23,7 @@ from app.sending.batches import writer_of
 from app.sending.outcomes import SenderMissing
 from app.sending.previewing import blueprint_of, checked_target_id, settle_in_turns
 from app.sending.writing import Entry
+from app.users.models import User
 from app.validation import Problems
 
 
@@ -112,12 +113,13 @@ async def explain(session: AsyncSession, campaign_no: int, target_id: str) -> Ex
         segments=case.naming.matching,
         status=case.recipient.status if case.recipient else None,
         reason=case.recipient.reason if case.recipient else None,
-        steps=(*_who_names_it(case), *await _what_happens(session, case)),
+        steps=(*_who_names_it(case), *await _gone(session, case), *await _what_happens(session, case)),
     )
 
 
 def _who_names_it(case: Case) -> Iterator[str]:
     matching = [segment.segment_id for segment in case.naming.matching]
+    gone = len(matching) == 1 and case.naming.matching[0].deleted_at is not None
     if case.naming.by_id:
         yield f"The campaign's userIds name {case.noun}."
     elif len(matching) > 1:
@@ -126,7 +128,7 @@ def _who_names_it(case: Case) -> Iterator[str]:
             "duplicates go."
         )
     elif matching:
-        yield f"The segment {matching[0]} names {case.noun}."
+        yield f"The segment {matching[0]}{', deleted since, named' if gone else ' names'} {case.noun}."
     elif case.naming.segments:
         every = [segment.segment_id for segment in case.naming.segments]
         yield f"No segment of the campaign ({wording.listed(every)}) names {case.noun}{_now(case)}."
@@ -134,6 +136,16 @@ def _who_names_it(case: Case) -> Iterator[str]:
         yield f"The campaign has no segments, and its userIds do not name {case.noun}."
     if case.recipient is not None and not case.naming.named:
         yield "It was named when the audience was planned, and the audience is frozen by that."
+
+
+async def _gone(session: AsyncSession, case: Case) -> list[str]:
+    """That a target exists no more, which is why nothing names it."""
+    if case.campaign.audience == SegmentType.CHANNEL or case.recipient is not None:
+        return []
+    user = await session.get(User, case.target_id)
+    if user is None or user.deleted_at is None:
+        return []
+    return [f"The user {case.target_id} was deleted at {wording.instant(user.deleted_at)}."]
 
 
 def _now(case: Case) -> str:
@@ -153,7 +165,18 @@ async def _what_happens(session: AsyncSession, case: Case) -> list[str]:
         case Stage.WAITING:
             return [_planned(case), _waiting(case), *await _if_now(session, case)]
         case Stage.SETTLED:
-            return [_planned(case), *await _settled(session, case)]
+            return [_planned(case), *await _settled(session, case), *_to_retry(case)]
+
+
+def _to_retry(case: Case) -> Iterator[str]:
+    """What a retry that has not come to its end means for a recipient that it has not come to."""
+    reasons = case.plan.retry_reasons if case.plan is not None and not case.plan.planned else None
+    if case.recipient is None or reasons is None or case.recipient.reason not in reasons:
+        return
+    if case.campaign.status in ENDED:
+        yield f"A retry was to send to it again. {_stopped(case)} before that."
+    else:
+        yield f"A retry is to send to it again, and has not come to it yet.{_paused(case)}"
 
 
 def _outside(case: Case) -> list[str]:
@@ -215,7 +238,7 @@ async def _if_now(session: AsyncSession, case: Case) -> list[str]:
     if entry.reason is not None or entry.cid is None:
         return [f"If it were its turn now, it would be {wording.why(entry, case.campaign)}."]
     exists = entry.cid in await writer.channels([entry.cid])
-    where = "which exists" if exists else "which would be created for it"
+    where = "which exists" if exists else "which would be created"
     steps = [f"If it were its turn now, it would be SENT to the channel {entry.cid}, {where}."]
     if entry.missing:
         steps.append(f"Nothing is known for {wording.listed(list(entry.missing))}: that would stay empty.")
@@ -233,7 +256,7 @@ async def _settled(session: AsyncSession, case: Case) -> list[str]:
     steps = [f"It was SENT{at}{name}, to the channel {recipient.cid}, {await _channel(session, recipient)}."]
     if message is None:
         steps.append("The message was deleted since.")
-    return [*steps, _read(case, recipient)]
+    return [*steps, await _read(session, case, recipient)]
 
 
 async def _channel(session: AsyncSession, recipient: LedgerRow) -> str:
@@ -244,13 +267,20 @@ async def _channel(session: AsyncSession, recipient: LedgerRow) -> str:
     if channel.created_at > recipient.settled_at:
         return "which was deleted since and created again"
     if channel.created_at == recipient.settled_at:
-        return "which was created for it"
+        return "which the campaign created"
     return "which existed already"
 
 
-def _read(case: Case, recipient: LedgerRow) -> str:
+async def _read(session: AsyncSession, case: Case, recipient: LedgerRow) -> str:
     for_channels = case.campaign.audience == SegmentType.CHANNEL
-    if recipient.read_at is None:
-        return "Nobody has read it there yet." if for_channels else "The receiver has not read it."
-    who = "The first member to read it" if for_channels else "The receiver"
-    return f"{who} had read it by {wording.instant(recipient.read_at)}."
+    if recipient.read_at is not None:
+        who = "The first member to read it" if for_channels else "The receiver"
+        return f"{who} had read it by {wording.instant(recipient.read_at)}."
+    if for_channels:
+        return "Nobody has read it there yet."
+    member = await session.get(Member, (recipient.cid, recipient.target_id))
+    if member is None:
+        return "The receiver has not read it, and is no member of the channel any more."
+    if recipient.settled_at is not None and member.created_at > recipient.settled_at:
+        return "The receiver left the channel and joined it again later: whether it was read is not known."
+    return "The receiver has not read it."

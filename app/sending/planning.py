@@ -113,7 +113,8 @@ async def _store(
         return Planning.OVERTAKEN
     await insert_batches(session, campaign.campaign_no, plan.last_batch_no, parts)
     if reserved > plan.reserved:
-        await usage.reserve(session, plan.period, reserved - plan.reserved, capacity)
+        more = reserved - plan.reserved
+        await usage.reserve(session, plan.period, more, capacity, usage.GOING_ON)
     await ensure_running(session, campaign.campaign_no, RUNNING)
     log.debug("planned", campaign=campaign.campaign_id, targets=targets, finished=exhausted)
     return Planning.FINISHED if exhausted else Planning.STORED

@@ -60,6 +60,13 @@ class PostgresWriter:
         )
         return {row[0]: Person(*row) for row in rows}
 
+    async def deleted(self, user_ids: Sequence[str]) -> list[str]:
+        """See `BatchWriter`."""
+        rows = await self._rows(
+            "SELECT id FROM users WHERE id = ANY(%s) AND deleted_at IS NOT NULL", [list(user_ids)]
+        )
+        return [row[0] for row in rows]
+
     async def channels(self, cids: Sequence[str]) -> dict[str, ChannelState]:
         """See `BatchWriter`."""
         rows = await self._rows(f"SELECT {_CHANNEL} FROM channels WHERE cid = ANY(%s)", [list(cids)])

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -81,7 +81,9 @@ async def preview(
     if not blueprint.for_channels:
         return [_shown(entry, campaign, entry.target_id) for entry in entries]
     found = await writer.receivers(target_ids, campaign.sender_id)
-    return [_shown(entry, campaign, found.get(entry.target_id)) for entry in entries]
+    shown = [_shown(entry, campaign, found.get(entry.target_id)) for entry in entries]
+    # Also of a channel that does not exist: it is what was asked for.
+    return [replace(each, cid=cid) for each, cid in zip(shown, target_ids, strict=True)]
 
 
 async def _receivers(

@@ -10,15 +10,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, bindparam, delete, select, update
+from sqlalchemy import ColumnElement, Integer, bindparam, delete, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.campaigns.models import Campaign
 from app.campaigns.states import RUNNING
-from app.database import Database, changed
+from app.database import Database, changed, dialect_of
+from app.given import given
 from app.ledger.models import Batch, BatchReason, Plan, Recipient, RecipientStatus
 from app.ledger.queries import SAMPLES
+from app.ledger.recipients import unsent
 from app.sending.planning import Planning, in_batches, insert_batches
 from app.sending.running import CampaignNotRunning, ensure_running
 from app.sending.writing import Disagreement
@@ -75,19 +77,23 @@ async def _end_of_chunk(session: AsyncSession, campaign_no: int, after: str | No
     """The last id of the next chunk; None if it reaches to the end of the ledger."""
     ends = []
     for status in UNSENT:
-        rows = select(col(Recipient.target_id)).where(*_unsent(campaign_no, status, after, None))
+        rows = select(col(Recipient.target_id)).where(*_unsent(session, campaign_no, status, after, None))
         found = await session.execute(rows.order_by(col(Recipient.target_id)).offset(CHUNK - 1).limit(1))
         ends.append(found.scalar_one_or_none())
     return min((end for end in ends if end is not None), default=None)
 
 
 def _unsent(
-    campaign_no: int, status: RecipientStatus, after: str | None, until: str | None
+    session: AsyncSession,
+    campaign_no: int,
+    status: RecipientStatus,
+    after: str | None,
+    until: str | None,
+    reasons: Sequence[int] | None = None,
 ) -> list[ColumnElement[bool]]:
     conditions = [
         col(Recipient.campaign_no) == campaign_no,
-        col(Recipient.status) == status,
-        col(Recipient.reason).is_not(None),  # as every unsent one; opens their index
+        *unsent(dialect_of(session), status, reasons),
     ]
     if after is not None:
         conditions.append(col(Recipient.target_id) > after)
@@ -137,10 +143,7 @@ async def _take(session: AsyncSession, plan: Plan, until: str | None) -> list[An
     for status in UNSENT:
         rows = await session.execute(
             delete(Recipient)
-            .where(
-                *_unsent(plan.campaign_no, status, plan.cursor, until),
-                col(Recipient.reason).in_(plan.retry_reasons or ()),
-            )
+            .where(*_unsent(session, plan.campaign_no, status, plan.cursor, until, plan.retry_reasons or ()))
             .returning(*_COLUMNS)
             .execution_options(synchronize_session=False)
         )
@@ -183,19 +186,18 @@ async def _discount_reasons(
             for (reason, batch_no), count in sorted(counts.items())
         ],
     )
+    keys = given(session, sorted(counts), reason=Integer, batch_no=Integer)
     touched = [
         col(BatchReason.campaign_no) == plan.campaign_no,
-        col(BatchReason.reason).in_(plan.retry_reasons or ()),
-        col(BatchReason.batch_no).between(
-            min(batch_no for _, batch_no in counts), max(batch_no for _, batch_no in counts)
+        tuple_(col(BatchReason.reason), col(BatchReason.batch_no)).in_(
+            select(keys.c.reason, keys.c.batch_no)
         ),
     ]
     await changed(session, delete(BatchReason).where(*touched, col(BatchReason.count) == 0))
     if until is not None:
         left = await session.execute(select(BatchReason).where(*touched))
         for row in left.scalars().all():
-            if (row.reason, row.batch_no) in counts:
-                await _sample_again(session, row, until)
+            await _sample_again(session, row, until)
 
 
 async def _sample_again(session: AsyncSession, left: BatchReason, after: str) -> None:
@@ -206,9 +208,8 @@ async def _sample_again(session: AsyncSession, left: BatchReason, after: str) ->
         rows = await session.execute(
             select(col(Recipient.target_id))
             .where(
-                *_unsent(left.campaign_no, status, after, batch.last_target),
+                *_unsent(session, left.campaign_no, status, after, batch.last_target, [left.reason]),
                 col(Recipient.batch_no) == left.batch_no,
-                col(Recipient.reason) == left.reason,
             )
             .order_by(col(Recipient.target_id))
             .limit(SAMPLES)

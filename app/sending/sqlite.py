@@ -68,6 +68,15 @@ class SqliteWriter:
         )
         return {row[0]: Person._make(row) for row in rows}
 
+    async def deleted(self, user_ids: Sequence[str]) -> list[str]:
+        """See `BatchWriter`."""
+        rows = await self._rows(
+            "SELECT users.id FROM json_each(?) AS wanted CROSS JOIN users ON users.id = wanted.value"
+            " WHERE deleted_at IS NOT NULL",
+            [_json(user_ids)],
+        )
+        return [row[0] for row in rows]
+
     async def channels(self, cids: Sequence[str]) -> dict[str, ChannelState]:
         """See `BatchWriter`."""
         rows = await self._rows(

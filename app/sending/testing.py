@@ -15,7 +15,7 @@ from app.ledger.models import RecipientStatus
 from app.messages.rendering import MessageTemplate
 from app.segments.kinds import SegmentType
 from app.sending import wording
-from app.sending.batches import deliver, writer_of
+from app.sending.batches import as_of_now, deliver, writer_of
 from app.sending.blueprint import Blueprint
 from app.sending.outcomes import SenderMissing
 from app.sending.previewing import settle_in_turns
@@ -37,13 +37,16 @@ class Trial:
 async def prepare(session: AsyncSession, campaign_id: str, user_ids: Sequence[str]) -> Trial:
     """The campaign's message, made ready for 1 to 10 users. Compiling may take 300 ms: no lock is held yet.
 
-    A campaign for channels is tested in the channel that each user has with the sender. Raises NOT_FOUND, and
+    A campaign for channels is tested in the channel that each user has with the sender. Raises NOT_FOUND and
     every problem of the user ids at once.
     """
-    checked = _checked(user_ids)
-    campaign = await queries.by_id(session, campaign_id)
-    if campaign is None:
-        raise NotFound(f"There is no campaign {campaign_id}.", path=["campaign_id"])
+    problems, checked = Problems(), list[str]()
+    with problems.at("user_ids"):
+        validation.between(user_ids, most=MAX_USERS)
+        checked = validation.distinct(user_ids, validation.identifier)
+    with problems.at():
+        campaign = await _existing(session, campaign_id)
+    problems.check()
     return Trial(await asyncio.to_thread(_blueprint, _for_users(campaign)), checked)
 
 
@@ -63,20 +66,19 @@ async def send(session: AsyncSession, trial: Trial, *, capacity: int | None) -> 
     await _deliver(session, trial.blueprint, entries)
     sent = sum(entry.status == RecipientStatus.SENT for entry in entries)
     if sent:
-        await usage.reserve(session, usage.period_of(await now(session)), sent, capacity)
+        period = usage.period_of(await now(session))
+        await usage.reserve(session, period, sent, capacity, usage.TEST)
     for entry in entries:
         if entry.reason is not None:
             entry.detail = wording.why(entry, trial.blueprint.campaign)
     return entries
 
 
-def _checked(user_ids: Sequence[str]) -> list[str]:
-    problems, distinct = Problems(), list[str]()
-    with problems.at("user_ids"):
-        validation.between(user_ids, most=MAX_USERS)
-        distinct = validation.distinct(user_ids, validation.identifier)
-    problems.check()
-    return distinct
+async def _existing(session: AsyncSession, campaign_id: str) -> Campaign:
+    campaign = await queries.by_id(session, campaign_id)
+    if campaign is None:
+        raise NotFound(f"There is no campaign {campaign_id}.", path=["campaign_id"])
+    return campaign
 
 
 def _for_users(campaign: Campaign) -> Campaign:
@@ -89,6 +91,7 @@ def _for_users(campaign: Campaign) -> Campaign:
 
 async def _deliver(session: AsyncSession, blueprint: Blueprint, entries: Sequence[Entry]) -> None:
     campaign, writer = blueprint.campaign, await writer_of(session)
+    blueprint = await as_of_now(writer, blueprint)
     try:
         await settle_in_turns(writer, blueprint, entries)
     except SenderMissing:

@@ -131,6 +131,9 @@ class BatchWriter(Protocol):
     async def people(self, user_ids: Sequence[str]) -> dict[str, Person]:
         """The users that exist among these ids, tombstones included."""
 
+    async def deleted(self, user_ids: Sequence[str]) -> list[str]:
+        """Those of these users who were deleted."""
+
     async def channels(self, cids: Sequence[str]) -> dict[str, ChannelState]:
         """The channels that exist among these."""
 

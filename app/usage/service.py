@@ -1,5 +1,6 @@
 """Reserving and giving back message capacity. The row of the month is locked before the campaign's."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import select, update
@@ -10,6 +11,24 @@ from sqlmodel import col
 from app.database import changed, dialect_of
 from app.errors import QuotaExceeded
 from app.usage.models import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What messages are needed for, as a refusal tells it: who needs them, what helps, the field to mend."""
+
+    needs: str
+    advice: str
+    path: str = "campaignId"
+
+
+START = Purpose("This needs", "Make the audience smaller, wait, or raise CARILLON_MONTHLY_MESSAGES.")
+GOING_ON = Purpose(
+    "Beyond what it holds already this campaign needs",
+    "Raise CARILLON_MONTHLY_MESSAGES or wait, then resume it.",
+)
+REMAINDER = Purpose("This needs", "Wait, or raise CARILLON_MONTHLY_MESSAGES.")
+TEST = Purpose("This needs", "Name fewer users, wait, or raise CARILLON_MONTHLY_MESSAGES.", "userIds")
 
 
 def period_of(instant: datetime) -> str:
@@ -23,9 +42,11 @@ def period_bounds(instant: datetime) -> tuple[datetime, datetime]:
     return start, start.replace(year=start.year + start.month // 12, month=start.month % 12 + 1)
 
 
-async def reserve(session: AsyncSession, period: str, messages: int, capacity: int | None) -> None:
+async def reserve(
+    session: AsyncSession, period: str, messages: int, capacity: int | None, purpose: Purpose = START
+) -> None:
     """Takes `messages` of the month `period`. Raises `QuotaExceeded`, and takes nothing, if they do not fit
-    into `capacity`.
+    into `capacity`; it is worded for the `purpose`.
 
     Two callers cannot both take the last of it: the month's row is locked until they commit.
     """
@@ -35,23 +56,23 @@ async def reserve(session: AsyncSession, period: str, messages: int, capacity: i
     if capacity is None or messages <= 0:
         await changed(session, taking)
     elif not await changed(session, taking.where(col(Usage.messages) + messages <= capacity)):
-        raise _too_many(period, messages, await _taken(session, period), capacity)
+        raise _too_many(period, messages, await _taken(session, period), capacity, purpose)
 
 
 async def check_room(session: AsyncSession, period: str, messages: int, capacity: int | None) -> None:
     """Raises `QuotaExceeded` if the month `period` has no room for `messages` as it stands; takes nothing."""
     taken = await _taken(session, period)
     if capacity is not None and messages > 0 and taken + messages > capacity:
-        raise _too_many(period, messages, taken, capacity)
+        raise _too_many(period, messages, taken, capacity, START)
 
 
-def _too_many(period: str, messages: int, taken: int, capacity: int) -> QuotaExceeded:
+def _too_many(period: str, messages: int, taken: int, capacity: int, purpose: Purpose) -> QuotaExceeded:
     left = max(0, capacity - taken)
     resets_at = period_bounds(datetime.fromisoformat(f"{period}-01T00:00:00+00:00"))[1]
     return QuotaExceeded(
-        f"This needs {messages:,} messages, {left:,} of {capacity:,} are left until {resets_at:%Y-%m-%d}. "
-        "Make the audience smaller, wait, or raise CARILLON_MONTHLY_MESSAGES.",
-        path=["campaignId"],
+        f"{purpose.needs} {messages:,} messages, {left:,} of {capacity:,} are left until"
+        f" {resets_at:%Y-%m-%d}. {purpose.advice}",
+        path=[purpose.path],
         details={"needed": messages, "left": left, "resetsAt": resets_at.isoformat()},
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, delete, false, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -71,16 +71,33 @@ async def shared(session: AsyncSession, user_ids: Iterable[str]) -> dict[str, bo
     return found
 
 
-async def insert_missing(session: AsyncSession, rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Inserts these rows in the order given, but for ids that exist by now; says whether all were new."""
+async def all_exist(session: AsyncSession, user_ids: Sequence[str]) -> bool:
+    """Whether each of these distinct ids has a row, be it a tombstone; then it stays so."""
+    for start in range(0, len(user_ids), AT_ONCE):
+        part = user_ids[start : start + AT_ONCE]
+        found = await session.execute(select(func.count()).select_from(TABLE).where(TABLE.c.id.in_(part)))
+        if found.scalar_one() < len(part):
+            return False
+    return True
+
+
+async def create_or_lock(session: AsyncSession, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Goes once through these rows, in the order given: creates the user, or locks and leaves the one of
+    this id. Says whether all were created."""
     dialect = postgresql if dialect_of(session) == "postgresql" else sqlite
-    statement = dialect.insert(TABLE).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    inserted = dialect.insert(TABLE)
+    # The update that never happens is what locks; naming the key makes that the lock of `locked`.
+    statement = inserted.on_conflict_do_update(
+        index_elements=[TABLE.c.id], set_={"id": inserted.excluded.id}, where=false()
+    ).execution_options(preserve_rowcount=True)
     result: Any = await (await session.connection()).execute(statement, list(rows))
     return bool(result.rowcount == len(rows))
 
 
 async def overwrite(session: AsyncSession, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes these whole rows over the ones of the same ids."""
+    """Writes these whole rows, if any, over the ones of the same ids."""
+    if not rows:
+        return
     statement = update(TABLE).where(TABLE.c.id == bindparam("key"))
     connection = await session.connection()
     await connection.execute(
@@ -112,6 +129,16 @@ async def erasing(session: AsyncSession, after: str, limit: int) -> list[str]:
         .where(col(Erasure.user_id) > after)
         .order_by(col(Erasure.user_id))
         .limit(limit)
+    )
+    return list(found.scalars())
+
+
+async def erasing_messages(session: AsyncSession, user_ids: Sequence[str]) -> list[str]:
+    """Those of these users whose messages are to be cleared away as well, by id."""
+    found = await session.execute(
+        select(col(Erasure.user_id))
+        .where(col(Erasure.user_id).in_(user_ids), col(Erasure.messages))
+        .order_by(col(Erasure.user_id))
     )
     return list(found.scalars())
 

@@ -48,23 +48,22 @@ def _all_checked(inputs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 async def store(session: AsyncSession, given: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Writes checked users with distinct ids and gives their whole rows by id.
 
-    Rows are locked, then inserted, each in the order of their ids, so that concurrent calls never wait for
-    each other in a circle. Ids that somebody else inserted meanwhile are changed like any existing ones.
+    All rows are created or locked in one pass in the order of their ids: whoever waits for a row holds
+    none behind it, so that concurrent calls never wait for each other in a circle.
     """
     at = await now(session)
     by_id = {fields["user_id"]: fields for fields in sorted(given, key=lambda each: str(each["user_id"]))}
-    existing = await queries.locked(session, list(by_id))
-    changed = {user_id: _merged(row, by_id[user_id], at) for user_id, row in existing.items()}
-    created = {
-        user_id: _merged(_fresh(user_id, at), fields, at)
-        for user_id, fields in by_id.items()
-        if user_id not in existing
-    }
-    if changed:
-        await queries.overwrite(session, list(changed.values()))
-    if created and not await queries.insert_missing(session, list(created.values())):
-        created = await store(session, [by_id[user_id] for user_id in created])
-    return changed | created
+    fresh = dict[str, dict[str, Any]]()
+    if not await queries.all_exist(session, list(by_id)):
+        fresh = {user_id: _merged(_fresh(user_id, at), fields, at) for user_id, fields in by_id.items()}
+        if await queries.create_or_lock(session, list(fresh.values())):
+            return fresh
+    found = await queries.locked(session, list(by_id))
+    rows = {user_id: _merged(row, by_id[user_id], at) for user_id, row in found.items()}
+    await queries.overwrite(
+        session, [row for user_id, row in rows.items() if fresh.get(user_id) != found[user_id]]
+    )
+    return rows
 
 
 def _fresh(user_id: str, at: datetime) -> dict[str, Any]:
@@ -88,7 +87,8 @@ async def bury(session: AsyncSession, user_ids: Sequence[str], *, erase_messages
     `deleted_at`. Ids that nobody has are no error.
 
     Notes that the users' memberships, and with `erase_messages` what was sent to them, are still to be
-    cleared away. Until the commit nobody can make them members anywhere.
+    cleared away. Who was deleted before can be asked to be erased still, and then is among the ids. Until
+    the commit nobody can make them members anywhere.
     """
     problems, wanted = Problems(), list[str]()
     with problems.at("user_ids"):
@@ -97,9 +97,11 @@ async def bury(session: AsyncSession, user_ids: Sequence[str], *, erase_messages
     problems.check()
     rows = await queries.locked(session, wanted)
     living = [user_id for user_id, row in rows.items() if row["deleted_at"] is None]
+    done = list(rows) if erase_messages else living
+    at = await now(session)
     if living:
-        at = await now(session)
         graves = [_fresh(user_id, at) | {"updated_at": at, "deleted_at": at} for user_id in living]
         await queries.overwrite(session, graves)
-        await queries.ask_erasure(session, living, at, erase_messages)
-    return living
+    if done:
+        await queries.ask_erasure(session, done, at, erase_messages)
+    return done

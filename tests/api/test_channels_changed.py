@@ -229,7 +229,8 @@ async def test_deleted_users_are_members_of_nothing_and_the_ledger_knows_them(se
     ids = {"userIds": ["ann", "nobody"], "eraseMessages": True}
     ann_id = encode_id("User", "ann")
     assert await sent.delete("deleteUsers", **ids) == {"deletedIds": [ann_id], "errors": []}
-    assert await sent.delete("deleteUsers", **ids) == {"deletedIds": [], "errors": []}
+    assert await sent.delete("deleteUsers", **ids) == {"deletedIds": [ann_id], "errors": []}
+    assert await sent.delete("deleteUsers", userIds=["ann"]) == {"deletedIds": [], "errors": []}
     found = await sent.client.data(
         f"""query ($id: ID!, $cid: String!) {{ user(userId: "ann") {{ id }} node(id: $id) {{ id }}
         users {{ nodes {{ userId }} }} channel(cid: $cid) {{ {CHANNEL} messages {{ totalCount }} }} }}""",

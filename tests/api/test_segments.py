@@ -163,7 +163,7 @@ async def test_refused_changes(client: Client) -> None:
         (UPDATE, {"input": {"segmentId": "all", "filter": {"a": 1}}}, "CONFLICT", ["filter"]),
         (UPDATE, {"input": {"segmentId": "all", "name": None}}, "INVALID_INPUT", ["name"]),
         (UPDATE, {"input": {"segmentId": "x", "name": "n"}}, "NOT_FOUND", ["segmentId"]),
-        (ADD, {"id": "all", "ids": ["a"]}, "CONFLICT", []),
+        (ADD, {"id": "all", "ids": ["a"]}, "CONFLICT", ["segmentId"]),
         (ADD, {"id": "all", "ids": []}, "INVALID_INPUT", ["targetIds"]),
         (ADD, {"id": "all", "ids": ["a", "a b"]}, "INVALID_INPUT", ["targetIds", "1"]),
         (DELETE, {"id": "x"}, "NOT_FOUND", ["segmentId"]),

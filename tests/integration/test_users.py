@@ -1,11 +1,14 @@
 """Upserts: all or none, omitted fields stay, every problem at once, tombstones come back, no lost writes."""
 
 import asyncio
+import random
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.database import Database
@@ -165,3 +168,58 @@ async def test_concurrent_upserts_lose_nothing_and_never_lock_each_other_up(data
         users = (await session.execute(select(User).order_by(col(User.id)))).scalars().all()
     assert len(users) == 40
     assert {(user.name, user.language, user.role) for user in users} == {("name", "language", "role")}
+
+
+async def test_a_user_who_is_created_between_looking_and_writing_locks_nobody_up(
+    postgres_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither c nor d exists when a call looks; then c is created, and taken by another call that goes on
+    to d once the first one waits for c. (On SQLite nobody can come between.)"""
+    database, look, looks = Database(postgres_database_url), queries.all_exist, list[bool]()
+    looked, taken = asyncio.Event(), asyncio.Event()
+
+    async def looks_and_waits(session: AsyncSession, user_ids: Sequence[str]) -> bool:
+        looks.append(found := await look(session, user_ids))
+        if len(looks) == 1:
+            looked.set()
+            await taken.wait()
+        return found
+
+    async def comes_between() -> None:
+        await looked.wait()
+        await upsert(database, {"user_id": "c"})
+        async with database.transaction() as session:
+            await queries.locked(session, ["c"])
+            taken.set()
+            await somebody_waits(database)
+            await upsert_users(session, [{"user_id": name, "language": "fr"} for name in "cd"])
+
+    monkeypatch.setattr(queries, "all_exist", looks_and_waits)
+    first = upsert(database, {"user_id": "d", "name": "x"}, {"user_id": "c", "name": "x"})
+    async with asyncio.timeout(20):
+        await asyncio.gather(first, comes_between())
+    users = [await stored(database, user_id) for user_id in "cd"]
+    await database.close()
+    assert [user and (user.name, user.language) for user in users] == [("x", "fr"), ("x", "fr")]
+
+
+async def somebody_waits(database: Database) -> None:
+    """Until a call on PostgreSQL waits for a row of another."""
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    while True:
+        async with database.read() as session:
+            if (await session.execute(waiting)).scalar_one():
+                return
+
+
+async def test_many_calls_that_create_and_change_the_same_users_all_succeed(database: Database) -> None:
+    """Some of everybody, in any order, a dozen at once, again and again."""
+    dice = random.Random(7)
+    for turn in range(6):
+        ids = [f"r{turn}-{number:03}" for number in range(120)]
+        samples = [dice.sample(ids, dice.choice([1, 20, 80, 120])) for _ in range(12)]
+        await asyncio.gather(
+            *(upsert(database, *({"user_id": user_id} for user_id in sample)) for sample in samples)
+        )
+    async with database.read() as session:
+        assert await queries.count(session) == 6 * 120

@@ -13,14 +13,16 @@ from sqlmodel import col
 
 from app.campaigns import service
 from app.campaigns.models import Campaign
-from app.channels.models import Channel
+from app.channels.models import Channel, Member
 from app.database import Database
 from app.errors import InvalidInput, LimitExceeded
 from app.ledger import recipients
+from app.ledger.forgetting import delete_users
 from app.ledger.models import OutcomeReason, Recipient, RecipientStatus
 from app.ledger.recipients import RecipientFilter, Span
 from app.messages.models import Message
 from app.segments import service as segments
+from app.segments.models import Segment
 from app.sending import explaining, planning
 from app.sending.batches import send_slice
 from app.sending.blueprint import Blueprints
@@ -32,6 +34,7 @@ from tests.api.test_statement_counts import statements
 from tests.integration.campaigning import add_channel, add_list, add_users, create, start, work
 
 NOW = datetime.now(UTC)
+FAR = NOW + timedelta(days=1)
 TIMES = re.compile(r"[0-9-]{10} [0-9:]{8} UTC")
 READ_AT = datetime(2026, 11, 3, 10, 0, 0, 250_000, tzinfo=UTC)
 
@@ -80,8 +83,7 @@ async def test_before_the_start_what_would_happen_now(database: Database) -> Non
         "If it were its turn now, it would be SENT to the channel messaging:bob-news, which exists.",
     )
     assert (await story(database, campaign, "ann"))[2] == (
-        "If it were its turn now, it would be SENT to the channel messaging:ann-news, which would be created "
-        "for it."
+        "If it were its turn now, it would be SENT to the channel messaging:ann-news, which would be created."
     )
     assert (await story(database, campaign, "ghost"))[2] == (
         "If it were its turn now, it would be SKIPPED UNKNOWN_USER: there is no user ghost."
@@ -104,8 +106,8 @@ async def test_by_user_ids(database: Database) -> None:
     assert await story(database, campaign, "ann") == (
         "The campaign's userIds name the user ann.",
         "The campaign has not been started.",
-        "If it were its turn now, it would be SENT to the channel messaging:ann-news, which would be created "
-        "for it.",
+        "If it were its turn now, it would be SENT to the channel messaging:ann-news, which would be "
+        "created.",
         "Nothing is known for receiver.city: that would stay empty.",
     )
     assert (await story(database, campaign, "bob"))[0] == (
@@ -162,8 +164,8 @@ async def test_not_planned_yet(database: Database, monkeypatch: pytest.MonkeyPat
     assert await story(database, campaign, "eve") == (
         "The segment list-2 names the user eve.",
         "The audience is still being planned, and not as far as the user eve yet.",
-        "If it were its turn now, it would be SENT to the channel messaging:eve-news, which would be created "
-        "for it.",
+        "If it were its turn now, it would be SENT to the channel messaging:eve-news, which would be "
+        "created.",
     )
 
 
@@ -241,7 +243,7 @@ async def test_sent_to_a_channel_found_or_created_and_when(database: Database) -
     )
     ann = await row(database, campaign, "ann")
     assert (await story(database, campaign, "ann"))[2].endswith(
-        f"as the message {ann.message_id}, to the channel messaging:ann-news, which was created for it."
+        f"as the message {ann.message_id}, to the channel messaging:ann-news, which the campaign created."
     )
 
 
@@ -255,6 +257,50 @@ async def test_read_or_not_and_when(database: Database) -> None:
         )
     steps = (await explain(database, campaign, "bob")).steps
     assert steps[3] == "The receiver had read it by 2026-11-03 10:00:00 UTC."
+
+
+async def test_who_left_and_came_back_or_stayed_away(database: Database) -> None:
+    campaign = await two_segments(database)
+    await start(database)
+    await work(database)
+    async with database.transaction() as session:
+        await session.execute(update(Member).where(col(Member.user_id) == "bob").values(created_at=FAR))
+        await session.execute(delete(Member).where(col(Member.user_id) == "ann"))
+    assert (await story(database, campaign, "bob"))[3] == (
+        "The receiver left the channel and joined it again later: whether it was read is not known."
+    )
+    assert (await story(database, campaign, "ann"))[3] == (
+        "The receiver has not read it, and is no member of the channel any more."
+    )
+
+
+async def test_a_user_or_a_segment_deleted_since(database: Database) -> None:
+    campaign = await two_segments(database)
+    await start(database)
+    await work(database)
+    await delete_users(database, ["zoe"], erase_messages=False)
+    async with database.transaction() as session:
+        await session.execute(update(Segment).values(deleted_at=FAR))
+    assert (await story(database, campaign, "zoe"))[1] == "The user zoe was deleted at TIME."
+    assert (await story(database, campaign, "ann"))[
+        0
+    ] == "The segment list-1, deleted since, named the user ann."
+
+
+async def test_a_retry_that_has_not_come_to_it(database: Database) -> None:
+    await two_segments(database)
+    await start(database)
+    campaign = await work(database)
+    async with database.transaction() as session:
+        await service.retry(session, "news", reasons=["UNKNOWN_USER"], capacity=None)
+    assert (await story(database, campaign, "ghost"))[-1] == (
+        "A retry is to send to it again, and has not come to it yet."
+    )
+    async with database.transaction() as session:
+        await service.stop(session, "news")
+    assert (await story(database, campaign, "ghost"))[-1] == (
+        "A retry was to send to it again. The campaign was stopped at TIME before that."
+    )
 
 
 async def test_the_message_or_the_channel_deleted_since(database: Database) -> None:

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlmodel import col
 
 from app.campaigns import reading, service
 from app.campaigns.models import Campaign
-from app.channels.models import Member
+from app.channels.models import Channel, Member
 from app.channels.service import add_members, remove_members
 from app.database import Database
 from app.errors import AppError
@@ -206,6 +206,30 @@ async def test_who_is_no_member_or_what_is_no_channel_is_not_found(database: Dat
         assert (failure.value.code, failure.value.path) == ("NOT_FOUND", path)
 
 
+async def test_unread_of_a_channel_with_erased_messages(database: Database) -> None:
+    """For members who have read up to different places, erased messages before, between and behind them."""
+    people = [f"u{number}" for number in range(8)]
+    await add_users(database, ["sender", *people])
+    for team in ("red", "blue"):
+        await add_channel(database, f"team:{team}", ["sender", *people])
+    for number in range(8):
+        await to_channels(database, ["team:red", "team:blue"], "n" * (number + 1))
+        await mark_read(database, "team:red", people[number])
+        await mark_read(database, "team:blue", people[-number - 1])
+    async with database.transaction() as session:
+        erased = delete(Message).where(col(Message.cid) == "team:red", col(Message.seq).in_([1, 3, 4, 7]))
+        await session.execute(erased)
+        await session.execute(update(Channel).where(col(Channel.cid) == "team:red").values(erased_seq=7))
+    keys = [(f"team:{team}", who) for team in ("red", "blue") for who in ("sender", *people)]
+    left = {"team:red": [2, 5, 6, 8], "team:blue": list(range(1, 9))}
+    async with database.read() as session:
+        counts = await unread_counts(session, keys)
+        rows = await session.execute(select(col(Member.cid), col(Member.user_id), col(Member.read_seq)))
+    expected = {(cid, who): sum(seq > read for seq in left[cid]) for cid, who, read in rows}
+    expected |= {(cid, "sender"): 0 for cid in left}
+    assert counts == expected
+
+
 # ---------------------------------------------------------------- races
 
 
@@ -241,7 +265,13 @@ async def keep_reading(
             await asyncio.sleep(0)
 
 
-@pytest.mark.usefixtures("small_batches")
+@pytest.fixture(params=["few unread", "many unread"])
+def few_or_many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each way to find what is read: among the messages, or among the campaigns."""
+    monkeypatch.setattr(reading, "FEW", 0 if request.param == "many unread" else reading.FEW)
+
+
+@pytest.mark.usefixtures("small_batches", "few_or_many")
 async def test_users_read_is_exact_under_races_with_sending_to_users(database: Database) -> None:
     """Channels of their own, and channels that ten receivers share: counted as members and messages say."""
     people = [f"u{number:02}" for number in range(40)]
@@ -286,7 +316,7 @@ async def read_by_receivers(database: Database, campaign: Campaign) -> int:
         return (await session.execute(statement)).scalar_one()
 
 
-@pytest.mark.usefixtures("small_batches")
+@pytest.mark.usefixtures("small_batches", "few_or_many")
 async def test_users_read_is_exact_under_races_with_sending_to_channels(database: Database) -> None:
     people = [f"u{number:02}" for number in range(12)]
     cids = [f"team:c{number:02}" for number in range(24)]

@@ -17,10 +17,12 @@ from app.campaigns.api.enums import CampaignAction
 from app.campaigns.models import Campaign, CampaignSegment
 from app.campaigns.states import RUNNING, Action, Status, allowed_actions, move
 from app.database import Database
-from app.errors import AppError, Conflict, InvalidInput, NotFound
+from app.errors import AppError, Conflict, Invalid, InvalidInput, NotFound
 from app.events.models import Event
+from app.segments import service as segments
 from app.segments.models import Segment
 from app.settings import Settings, load
+from app.usage.service import period_bounds
 from tests.integration.campaigning import (
     Silent,
     add_list,
@@ -443,6 +445,43 @@ async def test_and_again_when_due_not_startable_is_stopped_with_an_event(
     assert (stopped.status, stopped.status_reason) == ("STOPPED", "NOT_STARTABLE")
     assert words in str(stopped.status_message)
     assert await events(database) == ["campaign.scheduled", "campaign.stopped"]
+
+
+async def test_an_update_while_scheduled_names_all_that_it_lacks_each_once(database: Database) -> None:
+    await in_status(database, Status.SCHEDULED)
+    lacking = {"channel_template": None, "user_ids": None, "sender_id": "nobody"}
+    with pytest.raises(Invalid) as raised:
+        await act(database, "update", given=lacking)
+    assert sorted(error.path for error in raised.value.errors) == [
+        ("channel_template",),
+        ("segment_ids",),
+        ("sender_id",),
+    ]
+
+
+async def test_an_update_after_the_end_is_a_conflict_for_each_field(database: Database) -> None:
+    await in_status(database, Status.STOPPED)
+    refused = {"show_channels": True, "max_messages_per_second": 5, "stop_at": LONG_AGO}
+    with pytest.raises(Invalid) as raised:
+        await act(database, "update", given={"name": "Name", **refused})
+    assert [(error.code, error.path) for error in raised.value.errors] == [
+        ("CONFLICT", (name,)) for name in refused
+    ]
+
+
+async def test_a_plan_that_outgrows_the_month_says_how_many_more_and_how_to_go_on(database: Database) -> None:
+    await add_users(database, ["sender"])
+    segment = await add_list(database, 1, ["a", "b"])
+    await create(database, segment_ids=[segment])
+    await start(database, capacity=3)
+    async with database.transaction() as session:
+        await segments.add_targets(session, segment, ["c", "d"])
+    paused = await work(database, monthly_messages=3)
+    until = period_bounds(datetime.now(UTC))[1].date()
+    assert paused.status_message == (
+        f"Beyond what it holds already this campaign needs 2 messages, 1 of 3 are left until {until}."
+        " Raise CARILLON_MONTHLY_MESSAGES or wait, then resume it."
+    )
 
 
 async def test_the_sender_has_to_exist_already_at_creation(database: Database) -> None:

@@ -16,9 +16,12 @@ from app.channels.models import Channel, Member
 from app.database import Database
 from app.errors import AppError, Invalid
 from app.ledger import queries as ledger
+from app.ledger.forgetting import delete_users
 from app.ledger.queries import Sums
 from app.segments import service as segments
+from app.sending import outcomes as deciding
 from app.sending.postgres import PostgresWriter
+from app.users.service import upsert_users
 from tests.integration import campaigning
 from tests.integration.campaigning import (
     TO_RECEIVER,
@@ -205,6 +208,46 @@ async def test_a_created_channel_gets_the_templates_team_and_custom_and_as_membe
         ("agent", "moderator"),
     }
     assert members["agent"].custom == {"desk": 7}
+
+
+async def test_members_of_the_template_who_were_deleted_join_nothing(database: Database) -> None:
+    """The key of the distinct channel is fixed all the same; who comes back joins channels created later."""
+    await add_users(database, ["sender", "ann", "bob", "agent"])
+    await delete_users(database, ["agent"], erase_messages=False)
+    await sent(database, ["ann"], campaign_id="without", channel_template=WITH_AGENT)
+    cid = cid_of("support", distinct_id(["sender", "ann", "agent"]))
+    found, members = await channel(database, cid)
+    assert (set(members), found.members_key) == ({"sender", "ann"}, members_key(["sender", "ann"]))
+    async with database.transaction() as session:
+        await upsert_users(session, [{"user_id": "agent"}])
+    await sent(database, ["ann", "bob"], campaign_id="with", channel_template=WITH_AGENT)
+    assert set((await channel(database, cid))[1]) == {"sender", "ann"}
+    other = cid_of("support", distinct_id(["sender", "bob", "agent"]))
+    assert set((await channel(database, other))[1]) == {"sender", "bob", "agent"}
+    await campaigning.recounted(database)
+
+
+@pytest.mark.parametrize("given", [{"sender_mode": "INCLUDE"}, {"show_channels": True}])
+async def test_large_channels_are_written_to_in_small_transactions(
+    database: Database, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(deciding, "MEMBERS_AT_ONCE", 7)
+    people = [f"u{number}" for number in range(5)]
+    await add_users(database, ["sender", *people])
+    cids = [f"messaging:c{number}" for number in range(4)]
+    for cid in cids:
+        await add_channel(database, cid, people)
+    audience = await add_list(database, 90, cids, "CHANNEL")
+    await campaigning.create(
+        database, segment_ids=[audience], channel_template=None, create_channels=False,
+        message_template={"text": "Hi"}, **given,
+    )  # fmt: skip
+    await campaigning.start(database)
+    worker, counts = engine(database), []
+    while (campaign := await campaigning.read(database)).status == Status.IN_PROGRESS:
+        await worker.turn()
+        counts.append((await stats(database, campaign)).sent)
+    assert counts[:4] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(

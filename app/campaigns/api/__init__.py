@@ -1,5 +1,6 @@
 """Campaigns in GraphQL: finding, changing and watching them."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from typing import Annotated, Any
@@ -7,13 +8,14 @@ from typing import Annotated, Any
 import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.campaigns import capacity, models, queries, service, stats
+from app.campaigns import capacity, definition, duplicating, models, queries, service, stats
 from app.campaigns.api.campaign import Campaign, campaign_listing, campaigns_naming
 from app.campaigns.api.campaign_stats import asked_for
 from app.campaigns.api.filtering import NEWEST_FIRST, CampaignFilter, CampaignSort, chosen, order
 from app.campaigns.api.inputs import (
     CreateCampaignInput,
     DeleteCampaignInput,
+    DuplicateCampaignInput,
     PauseCampaignInput,
     ResumeCampaignInput,
     RetryRecipientsInput,
@@ -32,17 +34,19 @@ from app.campaigns.api.previews import (
 from app.campaigns.api.testing import TestCampaignInput, TestCampaignPayload, tested
 from app.campaigns.states import ENDED, Status
 from app.campaigns.stats import Snapshot
-from app.errors import NotFound
+from app.errors import AppError, NotFound
 from app.graphql.connections import connection
 from app.graphql.context import Info
 from app.graphql.deleting import DeletePayload
 from app.graphql.errors import MutationPayload
 from app.graphql.fields import mutation, query, subscription
 from app.queue import Job
+from app.validation import between
 
 __all__ = ["Campaign", "Mutation", "Query", "Subscription", "campaigns_naming"]
 
 MAX_PAGE = 100
+MAX_FOLLOWED = 100
 
 CampaignId = Annotated[str, strawberry.argument(description="The campaign's id.")]
 
@@ -109,16 +113,32 @@ class Mutation:
     @mutation(description="Creates a draft.")
     async def create_campaign(self, info: Info, input: CreateCampaignInput) -> CampaignPayload | None:
         """Creates a draft."""
+        examined = await asyncio.to_thread(definition.examined, given(input))  # before anything is locked
         async with info.context.database.transaction() as session:
-            return await _changed(info, session, service.create(session, given(input)))
+            return await _changed(info, session, service.create(session, examined))
 
     @mutation(description="Changes a campaign; while SCHEDULED, only so that it can still start.")
     async def update_campaign(self, info: Info, input: UpdateCampaignInput) -> CampaignPayload | None:
         """Changes what is given."""
         changes = given(input)
         campaign_id = changes.pop("campaign_id")
+        examined = await asyncio.to_thread(definition.examined, changes)
         async with info.context.database.transaction() as session:
-            return await _changed(info, session, service.update(session, campaign_id, changes))
+            return await _changed(info, session, service.update(session, campaign_id, examined))
+
+    @mutation(
+        description="A new draft with the same content, audience and pace; scheduledFor and stopAt are not "
+        "copied."
+    )
+    async def duplicate_campaign(self, info: Info, input: DuplicateCampaignInput) -> CampaignPayload | None:
+        """Copies what the campaign says now."""
+        database = info.context.database
+        async with database.read() as session:
+            copied = await duplicating.content(session, input.campaign_id, given(input))
+        examined = await asyncio.to_thread(definition.examined, copied)
+        with duplicating.of_the_original():
+            async with database.transaction() as session:
+                return await _changed(info, session, service.create(session, examined))
 
     @mutation(description="Deletes a campaign that is not being sent; its messages stay.")
     async def delete_campaign(self, info: Info, input: DeleteCampaignInput) -> DeletePayload | None:
@@ -152,9 +172,14 @@ class Mutation:
 
     @mutation(description="Ends a campaign; what is not settled stays PENDING.")
     async def stop_campaign(self, info: Info, input: StopCampaignInput) -> CampaignPayload | None:
-        """The end."""
+        """The end. What is not sent any more is given back before the answer, so that a start that follows
+        has it."""
         async with info.context.database.transaction() as session:
-            return await _changed(info, session, service.stop(session, input.campaign_id))
+            payload = await _changed(info, session, service.stop(session, input.campaign_id))
+        assert payload.campaign is not None
+        async with info.context.database.transaction() as session:
+            await capacity.release_unsent(session, payload.campaign.row.campaign_no)
+        return payload
 
     @mutation(description="Pauses a campaign: no message is sent after this answer.")
     async def pause_campaign(self, info: Info, input: PauseCampaignInput) -> CampaignPayload | None:
@@ -203,6 +228,16 @@ async def _changed(
     return CampaignPayload(campaign=await _seen(info, session, row))
 
 
+@strawberry.type(description="A campaign that was created or changed, or one that was deleted: one of both.")
+class CampaignChange:
+    """What happened to a campaign."""
+
+    campaign: Campaign | None = strawberry.field(default=None, description="The campaign as it is now.")
+    deleted_id: strawberry.ID | None = strawberry.field(
+        default=None, description="The global id of the campaign that is deleted."
+    )
+
+
 @strawberry.type
 class Subscription:
     """What campaigns do, as they do it."""
@@ -230,3 +265,38 @@ class Subscription:
                 yield Campaign.of_snapshot(snapshot)
                 if snapshot.campaign.status in ENDED and not follow:
                     return
+
+    @subscription(
+        description="Every scheduled, running or paused campaign, or those of campaignIds whatever their "
+        "status, as they are now; then every creation, change and deletion, at most 10 times a second a "
+        "campaign. A campaign that ends is shown as it ended. Never completes by itself."
+    )
+    async def campaigns_changed(
+        self,
+        info: Info,
+        campaign_ids: Annotated[
+            list[str] | None,
+            strawberry.argument(
+                description="Only these, at most 100, created already or not. Omitted: all campaigns."
+            ),
+        ] = strawberry.UNSET,
+    ) -> AsyncGenerator[CampaignChange, None]:
+        """Follows campaigns. Nothing is held while it waits."""
+        ids = None if campaign_ids is strawberry.UNSET else _followed(campaign_ids)
+        async with aclosing(info.context.overview.changes(ids)) as changes:
+            async for change in changes:
+                if change.snapshot is None:
+                    yield CampaignChange(deleted_id=Campaign.global_id(change.campaign_no))
+                else:
+                    yield CampaignChange(campaign=Campaign.of_snapshot(change.snapshot))
+
+
+def _followed(campaign_ids: list[str] | None) -> list[str] | None:
+    """The ids to follow. Raises INVALID_INPUT or LIMIT_EXCEEDED unless they are 1 to 100."""
+    if campaign_ids is None:
+        return None
+    try:
+        between(campaign_ids, most=MAX_FOLLOWED)
+    except AppError as error:
+        raise error.under("campaignIds") from None
+    return campaign_ids

@@ -10,8 +10,13 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """From the first schema. Campaigns were for users until now."""
+    """From the first schema, or back from it: what can be told of audiences and reads from what it kept is
+    filled in. Of channels only that somebody has read is known, not how many: their sums are a floor."""
     op.add_column("campaigns", sa.Column("audience", TextType, nullable=False, server_default="USER"))
+    op.execute(
+        "UPDATE campaigns SET audience = 'CHANNEL' WHERE campaign_no IN (SELECT cs.campaign_no"
+        " FROM campaign_segments cs JOIN segments s ON s.segment_no = cs.segment_no WHERE s.type = 'CHANNEL')"
+    )
     op.add_column("campaigns", sa.Column("faults", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("campaigns", sa.Column("resume_at", UtcDateTime(), nullable=True))
     op.add_column("plans", sa.Column("retry_reasons", JsonType, nullable=True))
@@ -46,6 +51,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("campaign_no", "batch_no"),
         sqlite_with_rowid=False,
     )
+    op.execute(
+        "INSERT INTO batch_reads (campaign_no, batch_no, users_read) SELECT campaign_no, batch_no, count(*)"
+        " FROM recipients WHERE read_at IS NOT NULL GROUP BY campaign_no, batch_no"
+    )
     op.create_table(
         "user_erasures",
         sa.Column("user_id", TextType, nullable=False),
@@ -56,7 +65,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Back to the first schema: who has read what is forgotten in the sums, not in the ledger."""
+    """Back to the first schema. Who has read what is forgotten in the sums, not in the ledger.
+
+    A retry in progress ends: recipients that it had not moved yet keep their outcome. Campaigns paused for a
+    fault stay PAUSED until somebody resumes them. What deleted users had not lost yet they keep, and unread
+    counts take erased messages for unread.
+    """
+    op.execute("UPDATE plans SET planned = true, cursor = NULL WHERE retry_reasons IS NOT NULL")
     op.drop_table("user_erasures")
     op.drop_table("batch_reads")
     op.drop_index("ix_recipients_read", table_name="recipients")

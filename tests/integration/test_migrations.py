@@ -1,0 +1,114 @@
+"""Down to the first schema and up again with data: what came of it is known, and nothing is sent twice."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from sqlalchemy import update
+
+from app import migrations
+from app.campaigns.models import Campaign
+from app.database import Database
+from app.ledger.models import Plan
+from tests.integration.campaigning import (
+    add_channel,
+    add_list,
+    add_users,
+    books,
+    create,
+    messages,
+    outcomes,
+    read,
+    start,
+    work,
+)
+from tests.semantics.acting import BREAKS_FOR_ODD, resume, retry
+from tests.semantics.test_reading import mark_read, stats, to_channels
+
+FIRST_SCHEMA = "0001"
+TO_CHANNELS = {"create_channels": False, "channel_template": None, "message_template": {"text": "Hi"}}
+
+Migrate = Callable[[Database], Awaitable[Database]]
+
+
+@pytest.fixture
+async def down_and_up(database_url: str) -> AsyncIterator[Migrate]:
+    """Migrates while nobody is connected, and opens the database again."""
+    opened: list[Database] = []
+
+    async def migrate(database: Database) -> Database:
+        await database.close()
+        assert migrations.downgrade(database_url, FIRST_SCHEMA) == (migrations.head(), FIRST_SCHEMA)
+        assert migrations.upgrade(database_url) == (FIRST_SCHEMA, migrations.head())
+        opened.append(Database(database_url, durable=False))
+        return opened[-1]
+
+    yield migrate
+    for database in opened:
+        await database.close()
+
+
+async def test_a_retry_in_progress_ends_and_nothing_is_planned_again(
+    database: Database, down_and_up: Migrate
+) -> None:
+    await add_users(database, ["sender", "ann"], custom={"number": 1})
+    await add_users(database, ["odd", "strange"], custom={"number": 0})
+    await create(database, user_ids=["ann", "odd", "strange"], message_template={"text": BREAKS_FOR_ODD})
+    await start(database)
+    before = await outcomes(database, await work(database))
+    await retry(database)
+    database = await down_and_up(database)
+    async with database.read() as session:
+        plan = await session.get(Plan, (await read(database)).campaign_no)
+    assert plan is not None and (plan.planned, plan.retry_reasons, plan.targets) == (True, None, 3)
+    campaign = await work(database)
+    await books(database, campaign)
+    assert campaign.status == "COMPLETED"
+    assert await outcomes(database, campaign) == before
+    assert len(await messages(database)) == 1
+
+
+async def test_a_campaign_to_channels_stays_one(database: Database, down_and_up: Migrate) -> None:
+    await add_users(database, ["sender", "ann"])
+    await add_channel(database, "team:red", ["sender", "ann"])
+    audience = await add_list(database, 1, ["team:red"], "CHANNEL")
+    await create(database, "rooms", segment_ids=[audience], **TO_CHANNELS)
+    await create(database, "people", user_ids=["ann"])
+    database = await down_and_up(database)
+    assert [(await read(database, name)).audience for name in ("rooms", "people")] == ["CHANNEL", "USER"]
+    await start(database, "rooms")
+    campaign = await work(database, "rooms")
+    await books(database, campaign)
+    assert await outcomes(database, campaign) == {"team:red": "SENT"}
+
+
+async def test_who_had_read_is_counted(database: Database, down_and_up: Migrate) -> None:
+    """Exactly for users; of channels, those that anybody has read."""
+    await add_users(database, ["sender", "ann", "bob", "zoe"])
+    await add_channel(database, "team:red", ["sender", "ann", "bob"])
+    await create(database, user_ids=["ann", "bob", "zoe"])
+    await start(database)
+    people = await work(database)
+    rooms = await to_channels(database, ["team:red"], "rooms")
+    for cid, who in (("messaging:ann-news", "ann"), ("messaging:bob-news", "bob")):
+        await mark_read(database, cid, who)
+    for who in ("ann", "bob"):
+        await mark_read(database, "team:red", who)
+    database = await down_and_up(database)
+    assert [(await stats(database, campaign)).users_read for campaign in (people, rooms)] == [2, 1]
+    await mark_read(database, "messaging:ann-news", "ann")
+    await mark_read(database, "messaging:zoe-news", "zoe")
+    assert (await stats(database, people)).users_read == 3
+
+
+async def test_what_a_fault_paused_waits_for_somebody(database: Database, down_and_up: Migrate) -> None:
+    await add_users(database, ["sender", "ann"])
+    await create(database, user_ids=["ann"])
+    campaign = await start(database)
+    async with database.transaction() as session:
+        fault = {"status": "PAUSED", "status_reason": "INTERNAL_FAULT", "faults": 2}
+        await session.execute(update(Campaign).values(**fault, resume_at=campaign.started_at))
+    database = await down_and_up(database)
+    campaign = await read(database)
+    assert (campaign.status, campaign.faults, campaign.resume_at) == ("PAUSED", 0, None)
+    await resume(database)
+    assert (await work(database)).status == "COMPLETED"
