@@ -2,18 +2,28 @@
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import dataclass
 
 import structlog
 from redis.asyncio import Redis
 from sqlalchemy import text
 
-from app import migrations
+from app import heartbeats, migrations
 from app.database import Database
+from app.heartbeats import Heartbeat
 
 log = structlog.get_logger(__name__)
 
-WORKER_KEYS = "carillon:worker:*"  # each worker renews its own, which expires when it dies
 SECONDS_TO_ANSWER = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What works, and the workers that live."""
+
+    database: bool
+    queue: bool
+    workers: tuple[Heartbeat, ...]
 
 
 class Readiness:
@@ -34,6 +44,24 @@ class Readiness:
         sentences = await asyncio.gather(*(_bounded(name, check) for name, check in checks.items()))
         return {name: sentence for name, sentence in zip(checks, sentences, strict=True) if sentence}
 
+    async def report(self) -> Report:
+        """What works, asked now: the database with this program's schema, the queue, and which workers."""
+        workers: list[Heartbeat] = []
+
+        async def hear() -> None:
+            workers.extend(await heartbeats.living(self._redis))
+
+        checks = {
+            "database": self._check_database(),
+            "migrations": self._check_migrations(),
+            "queue": self._check_queue(),
+            "worker": hear(),
+        }
+        answers = await asyncio.gather(*(_bounded(name, check) for name, check in checks.items()))
+        missing = dict(zip(checks, answers, strict=True))
+        stored = missing["database"] is None and missing["migrations"] is None
+        return Report(stored, missing["queue"] is None, tuple(workers))
+
     async def _check_database(self) -> str | None:
         async with self._database.read() as session:
             await session.execute(text("SELECT 1"))
@@ -53,9 +81,9 @@ class Readiness:
         return None
 
     async def _check_worker(self) -> str | None:
-        async for _ in self._redis.scan_iter(match=WORKER_KEYS, count=1_000):
-            return None
-        return "No worker is alive. Start one: carillon worker"
+        return (
+            None if await heartbeats.living(self._redis) else "No worker is alive. Start one: carillon worker"
+        )
 
     async def close(self) -> None:
         """Closes the connection to the queue."""

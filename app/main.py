@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
 from app.auth import Authenticator
+from app.campaigns.overview import Overview
 from app.campaigns.watching import Watching
 from app.database import Database
 from app.graphql.context import Services
@@ -54,10 +55,11 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
         publisher=Publisher(redis_url),
         listener=listener,
         watching=Watching(database, listener),
+        overview=Overview(database, listener),
+        readiness=Readiness(database, redis_url),
     )
     authenticator = Authenticator(services.database)
     streams = OpenStreams(authenticator, settings.max_connections_per_key)
-    readiness = Readiness(services.database, redis_url)
     operations = Operations(schema, services)
     http = HttpTransport(operations, authenticator, streams, settings)
     websocket = WebSocketTransport(operations, authenticator, streams, settings)
@@ -72,13 +74,13 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
             await authenticator.close()
-            await readiness.close()
+            await services.readiness.close()
             await services.publisher.close()
             await services.doorbell.close()
             await services.database.close()
 
     async def ready(_: Request) -> Response:
-        missing = await readiness.missing()
+        missing = await services.readiness.missing()
         if missing:
             return JSONResponse({"status": "not ready", "missing": missing}, status_code=503)
         return JSONResponse({"status": "ready"})
@@ -107,7 +109,7 @@ def _cors(settings: Settings) -> list[Middleware]:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type"],
+            allow_headers=["authorization", "content-type", "idempotency-key"],
             max_age=600,
         )
     ]

@@ -8,6 +8,7 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass, field
 
 import structlog
 from redis.asyncio import Redis
@@ -49,12 +50,21 @@ class Publisher:
         await self._redis.aclose()
 
 
+@dataclass(eq=False)
+class Ear:
+    """Campaigns that were heard of and not looked at yet; `wake` is set with each."""
+
+    wake: asyncio.Event
+    heard: set[int] = field(default_factory=set)
+
+
 class Listener:
     """One ear for all subscribers of a process: `listen()` runs for its life, `changes()` is for each."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._waiting: defaultdict[int, set[asyncio.Event]] = defaultdict(set)
+        self._ears: set[Ear] = set()
 
     async def listen(self) -> None:
         """Hears for ever; reconnects while the queue is away. Cancel it to stop."""
@@ -71,7 +81,13 @@ class Listener:
             await pubsub.subscribe(CHANNEL)
             async for message in pubsub.listen():
                 if message["type"] == "message":
-                    self.wake(int(message["data"]))
+                    self._heard(int(message["data"]))
+
+    def _heard(self, campaign_no: int) -> None:
+        for ear in self._ears:
+            ear.heard.add(campaign_no)
+            ear.wake.set()
+        self.wake(campaign_no)
 
     def wake(self, campaign_no: int) -> None:
         """Whoever waits for changes of this campaign looks now."""
@@ -82,6 +98,17 @@ class Listener:
         for events in self._waiting.values():
             for event in events:
                 event.set()
+
+    @contextlib.contextmanager
+    def hearing_all(self, wake: asyncio.Event) -> Iterator[Ear]:
+        """Collects every campaign that is heard of while the block lasts. What is said while the queue is
+        away is missed: look at the rows as well, every now and then."""
+        ear = Ear(wake)
+        self._ears.add(ear)
+        try:
+            yield ear
+        finally:
+            self._ears.discard(ear)
 
     @contextlib.contextmanager
     def _ear(self, campaign_no: int) -> Iterator[asyncio.Event]:

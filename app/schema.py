@@ -12,6 +12,7 @@ from app.graphql import refetch
 from app.graphql.execution import Admitted, CarillonSchema
 from app.graphql.scalars import SCALARS
 from app.keys import api as keys
+from app.operations import api as operations
 from app.usage import api as usage
 
 DOMAINS = ("users", "segments", "channels", "messages", "campaigns")
@@ -26,7 +27,8 @@ def _joined(name: str, description: str) -> Any:
 _EXISTING = [domain for domain in DOMAINS if find_spec(f"app.{domain}.api")]
 if "campaigns" not in _EXISTING and "segments" in _EXISTING:
     _EXISTING.remove("segments")
-_APIS: list[Any] = [refetch, keys, usage, *(import_module(f"app.{domain}.api") for domain in _EXISTING)]
+_APIS: list[Any] = [refetch, keys, usage, operations]
+_APIS += [import_module(f"app.{domain}.api") for domain in _EXISTING]
 
 schema = CarillonSchema(
     query=_joined("Query", "Everything that can be read."),

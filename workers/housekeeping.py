@@ -14,6 +14,7 @@ import structlog
 from app.campaigns import capacity, lifecycle, pruning, queries
 from app.database import Database, is_infrastructure, now
 from app.events import service as events
+from app.idempotency import service as idempotency
 from app.ledger import forgetting
 from app.progress import Publisher
 from app.segments import service as segments
@@ -49,6 +50,7 @@ class Housekeeping:
             self._every(LONGEST_SLEEP_SECONDS, self._count_segments, stopping),
             self._every(LONGEST_SLEEP_SECONDS, self._clear_deleted_users, stopping),
             self._every(SECONDS_BETWEEN_PRUNINGS, self._prune, stopping),
+            self._every(SECONDS_BETWEEN_PRUNINGS, self._forget_requests, stopping),
         )
 
     async def _in_time(self, stopping: asyncio.Event) -> None:
@@ -128,6 +130,9 @@ class Housekeeping:
         while await segments.prune(self._database):
             await self._database.checkpoint_if_large()
         await events.prune(self._database, timedelta(days=self._settings.event_retention_days))
+
+    async def _forget_requests(self) -> None:
+        await idempotency.prune(self._database)
 
     async def _seconds_to_next(self) -> float:
         try:

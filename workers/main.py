@@ -11,17 +11,15 @@ import socket
 import threading
 import time
 from collections.abc import Coroutine
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
 import structlog
 from arq.worker import Worker, func
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from app import valkey
+from app import heartbeats, valkey
 from app.child import HEARTBEAT_FILE, NAME
 from app.database import Database
 from app.exits import explained
@@ -35,8 +33,6 @@ from workers.sending import STUCK_SECONDS, SendingLoop, send
 
 log = structlog.get_logger(__name__)
 
-HEALTH_KEY = "carillon:worker:"
-HEALTH_EXPIRES_SECONDS = 10
 HEARTBEAT_SECONDS = 1.0
 QUEUE_RETRY_SECONDS = 1.0
 POLL_SECONDS = 0.05  # how often arq looks; 20 looks a second cost 0.5% of a core
@@ -70,7 +66,8 @@ async def _work(settings: Settings, redis_url: str) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
-    name = os.environ.get(NAME) or f"{socket.gethostname()}-{os.getpid()}"
+    # Supervisors of several machines give the same names, and containers the same process ids.
+    name = f"{os.environ.get(NAME) or 'worker'}@{socket.gethostname()}:{os.getpid()}"
     ear = asyncio.create_task(_listen(redis_url, {"sending": sending, "database": database}))
     pulse = Pulse(sending)
     pulse.start()
@@ -124,11 +121,14 @@ async def _listen(redis_url: str, ctx: dict[str, Any]) -> None:
 
 
 async def _show_health(redis_url: str, name: str, pulse: "Pulse") -> None:
-    """Shows that this worker lives: to the supervisor by a file, to `/readyz` by a key that expires."""
+    """Shows that this worker lives: to the supervisor by a file, to all others by its heartbeat."""
     async with Redis.from_url(redis_url, socket_timeout=1, socket_connect_timeout=1) as redis:
         while True:
             pulse.ticked_at = time.monotonic()
-            await _tell(redis, name, pulse.sending)
+            try:
+                await heartbeats.beat(redis, name, pulse.sending.engine.campaigns_at_work())
+            except (RedisError, OSError) as error:
+                log.debug("heartbeat not shown", error=str(error))
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
 
@@ -150,18 +150,6 @@ class Pulse:
             if not self.sending.stuck and time.monotonic() - self.ticked_at < STUCK_SECONDS:
                 file.touch()
             time.sleep(HEARTBEAT_SECONDS)
-
-
-async def _tell(redis: Redis, name: str, sending: SendingLoop) -> None:
-    state = {
-        "name": name,
-        "last_seen_at": datetime.now(UTC).isoformat(),
-        "sending": sending.engine.sent,
-    }
-    try:
-        await redis.set(HEALTH_KEY + name, orjson.dumps(state), ex=HEALTH_EXPIRES_SECONDS)
-    except (RedisError, OSError) as error:
-        log.debug("health not shown", error=str(error))
 
 
 if __name__ == "__main__":

@@ -180,6 +180,12 @@ async def unreleased(session: AsyncSession) -> Sequence[int]:
     return rows.scalars().all()
 
 
+async def give_back(database: Database, campaign_no: int) -> None:
+    """Gives back what a campaign that has just ended does not send any more; see `release_unsent`."""
+    async with database.transaction() as session:
+        await release_unsent(session, campaign_no)
+
+
 async def release_unsent(session: AsyncSession, campaign_no: int) -> None:
     """Gives back, once, what an ended campaign reserved and did not send. Locks its plan, then the month: so
     it has to follow the end, in a transaction of its own. Housekeeping does it where nobody else did.

@@ -29,6 +29,7 @@ class Campaign(SQLModel, table=True):
             postgresql_where=text("deleted_at IS NULL"),
         ),
         Index("ix_campaigns_created", "created_at", "campaign_no"),
+        Index("ix_campaigns_updated", "updated_at", "campaign_no"),
         Index(
             "ix_campaigns_active",
             "campaign_no",

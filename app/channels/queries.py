@@ -26,7 +26,7 @@ def matching(where: ColumnElement[bool] | None = None) -> Select[Channel]:
     return statement if where is None else statement.where(where)
 
 
-def of_user(user_id: str) -> Select[Channel]:
+def of_user(user_id: str | ColumnElement[str]) -> Select[Channel]:
     """The channels that a user is a member of; unordered."""
     return (
         select(Channel)
@@ -35,7 +35,7 @@ def of_user(user_id: str) -> Select[Channel]:
     )
 
 
-def members_of(cid: str) -> Select[Member]:
+def members_of(cid: str | ColumnElement[str]) -> Select[Member]:
     """The members of a channel; unordered."""
     return select(Member).where(col(Member.cid) == cid)
 

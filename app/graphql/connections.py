@@ -3,14 +3,17 @@
 import base64
 import binascii
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from datetime import datetime
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import orjson
 import strawberry
+from graphql.pyutils import Path
 from sqlalchemy import Select, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from strawberry.annotation import StrawberryAnnotation
 from strawberry.extensions import FieldExtension
 from strawberry.relay import PageInfo
@@ -22,12 +25,14 @@ from app.database import from_microseconds, microseconds
 from app.errors import InvalidInput, LimitExceeded
 from app.graphql.context import Info
 from app.graphql.fields import MAX_SIZE, Decorator, field
+from app.graphql.loaders import load_together
 from app.graphql.nodes import Node
 from app.graphql.permissions import IsViewer
 from app.keyset import Bounds, By, Key, KeyPart
 
 N = TypeVar("N")
 Row = TypeVar("Row")
+P = TypeVar("P", bound=Hashable)
 
 DEFAULT_SIZE = 30
 Fetch: TypeAlias = Callable[[Bounds], Awaitable[Sequence[tuple[Row, Key]]]]
@@ -70,6 +75,84 @@ def select_listing(
             return int((await session.execute(counting)).scalar_one())
 
     return Listing(fetch=fetch, kinds=keyset.kinds(order), node=node, count=total)
+
+
+@dataclass(frozen=True)
+class Family(Generic[P, Row]):
+    """The same list of many parents, as siblings in a document have it: their pages are read together, and so
+    are their counts. `pages` and `counts` take the keys of the parents; `kinds` is that of `Listing`.
+    """
+
+    pages: Callable[[AsyncSession, Sequence[P], Bounds], Awaitable[Mapping[P, Sequence[tuple[Row, Key]]]]]
+    counts: Callable[[AsyncSession, Sequence[P]], Awaitable[Mapping[P, int]]]
+    kinds: tuple[type, ...]
+
+
+def select_family(of: Callable[[Any], Select[Any]], order: Sequence[By]) -> Family[Any, Any]:
+    """The family of what `of(parent)` selects. `of` takes a value or a column of values; `order` ends in a
+    column that is unique within a parent's list."""
+
+    async def pages(session: AsyncSession, parents: Sequence[Any], bounds: Bounds) -> Mapping[Any, Any]:
+        return await keyset.pages(session, of, parents, order, bounds)
+
+    async def counts(session: AsyncSession, parents: Sequence[Any]) -> Mapping[Any, int]:
+        return await keyset.counts(session, of, parents)
+
+    return Family(pages, counts, keyset.kinds(order))
+
+
+@dataclass(frozen=True)
+class Own:
+    """A parent's key and the statement of its own that lists its rows, where a parent's key is not all that
+    tells the lists of siblings apart: their targets may be found by filters. All of them select the same
+    columns, by orders of the same kinds and directions, each of which ends in a unique column."""
+
+    parent: Hashable
+    statement: Select[Any] = dataclass_field(compare=False)
+    order: Sequence[By] = dataclass_field(compare=False)
+
+    def family(self) -> Family["Own", Any]:
+        """Reads all of them with one statement."""
+        return Family(_own_pages, _own_counts, keyset.kinds(self.order))
+
+
+async def _own_pages(
+    session: AsyncSession, owners: Sequence[Own], bounds: Bounds
+) -> Mapping[Own, Sequence[tuple[Any, Key]]]:
+    return await keyset.pages_of_each(session, {own: (own.statement, own.order) for own in owners}, bounds)
+
+
+async def _own_counts(session: AsyncSession, owners: Sequence[Own]) -> Mapping[Own, int]:
+    return await keyset.counts_of_each(session, {own: own.statement for own in owners})
+
+
+def nested_listing(info: Info, family: Family[P, Row], parent: P, node: Callable[[Row], Any]) -> Listing[Row]:
+    """The listing of one parent. What its siblings list is read with it, so that a page of parents costs one
+    statement, whatever their number; the family of the first of them reads for all."""
+    place = _place(info)
+
+    async def fetch(bounds: Bounds) -> Sequence[tuple[Row, Key]]:
+        async def read(session: AsyncSession, parents: Sequence[P]) -> Mapping[P, Sequence[tuple[Row, Key]]]:
+            return await family.pages(session, parents, bounds)
+
+        return await load_together(info, (place, bounds), read, parent) or ()
+
+    async def count() -> int:
+        return await load_together(info, (place, "count"), family.counts, parent) or 0
+
+    return Listing(fetch=fetch, kinds=family.kinds, node=node, count=count)
+
+
+def _place(info: Info) -> Hashable:
+    """Where in the answer a field stands, whichever item of the lists above it: it is the same field, with
+    the same arguments, for all of these."""
+    path: Path | None = info.path
+    parts: list[tuple[str | None, str]] = []
+    while path is not None:
+        if isinstance(path.key, str):
+            parts.append((path.typename, path.key))
+        path = path.prev
+    return tuple(parts)
 
 
 @strawberry.type(description="One item of a page and its place in the list.")
@@ -207,7 +290,8 @@ def _page(
 def _scope(source: Any, info: Info, arguments: dict[str, Any]) -> str:
     """What a cursor belongs to: the field, the object it is of, and its filter, sort and other arguments."""
     owner = source.id if isinstance(source, Node) else None
-    named = sorted((name, repr(value)) for name, value in arguments.items())
+    given = (each for each in arguments.items() if each[1] is not None and each[1] is not strawberry.UNSET)
+    named = sorted((name, repr(value)) for name, value in given)
     whole = repr((info.path.typename, info.field_name, owner, named))
     return hashlib.sha256(whole.encode(errors="surrogatepass")).hexdigest()[:12]
 

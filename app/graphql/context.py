@@ -3,6 +3,8 @@
 It holds the database and never a session: sibling resolvers run at the same time.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -11,8 +13,11 @@ from graphql import DocumentNode
 from strawberry.dataloader import DataLoader
 
 from app.auth import Viewer
+from app.campaigns.overview import Overview
 from app.campaigns.watching import Watching
 from app.database import Database
+from app.health import Readiness
+from app.idempotency.attempts import Attempt, HeldDatabase
 from app.progress import Listener, Publisher
 from app.queue import Doorbell
 from app.settings import Settings
@@ -28,24 +33,30 @@ class Services:
     publisher: Publisher
     listener: Listener
     watching: Watching
+    overview: Overview
+    readiness: Readiness
 
 
 @dataclass
 class Context:
     """One operation: who asks, the process's services, and what was loaded so far.
 
-    `document` is the parsed and admitted document, so that it is neither parsed nor validated twice.
+    `document` is the parsed and admitted document, so that it is neither parsed nor validated twice. With an
+    Idempotency-Key, `attempt` knows what was committed under it.
     """
 
     services: Services
     viewer: Viewer
     document: DocumentNode | None = None
     loaders: dict[object, DataLoader[Any, Any]] = field(default_factory=dict)
+    attempt: Attempt | None = None
+    held: HeldDatabase | None = None
 
     @property
     def database(self) -> Database:
-        """The database: `async with context.database.read() as session`."""
-        return self.services.database
+        """The database: `async with context.database.read() as session`. While a mutation decides what is to
+        be answered to repeats as well, its commit waits for that."""
+        return self.held or self.services.database
 
     @property
     def settings(self) -> Settings:
@@ -71,6 +82,27 @@ class Context:
     def watching(self) -> Watching:
         """Shows what campaigns do, to all subscribers of this process."""
         return self.services.watching
+
+    @asynccontextmanager
+    async def holding(self, attempt: Attempt) -> AsyncIterator[HeldDatabase]:
+        """Makes `database` one that commits when it is settled; what is not settled is rolled back."""
+        held = HeldDatabase(self.services.database, attempt)
+        self.held = held
+        try:
+            yield held
+        finally:
+            self.held = None
+            await held.close()
+
+    @property
+    def overview(self) -> Overview:
+        """Shows what happens to all campaigns, to all subscribers of this process."""
+        return self.services.overview
+
+    @property
+    def readiness(self) -> Readiness:
+        """Says what works."""
+        return self.services.readiness
 
     def forget(self) -> None:
         """Drops what was loaded: between two results of a subscription everything may have changed."""

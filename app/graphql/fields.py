@@ -11,6 +11,7 @@ from strawberry.types.field import StrawberryField
 from app.errors import AppError, Forbidden, Invalid, Unauthenticated
 from app.graphql.context import Info
 from app.graphql.errors import user_errors
+from app.graphql.outcomes import restored, stored
 from app.graphql.permissions import IsAdmin, IsViewer
 
 Decorator: TypeAlias = Callable[[Callable[..., Any]], Any]
@@ -42,9 +43,13 @@ def _cost(max_size: int | None, weight: int) -> dict[str, int]:
 
 def mutation(*, description: str) -> Decorator:
     """A field of Mutation for admins. Its resolver returns `Payload | None`; an AppError or Invalid that it
-    raises becomes the payload's errors, with GraphQL's names in their paths."""
+    raises becomes the payload's errors, with GraphQL's names in their paths.
+
+    Where a resolver has several transactions, the last is the one that makes its payload true, and those
+    before it are harmless when repeated: see `HeldDatabase`. What may follow is left with `after_commit`.
+    """
     declared: Decorator = strawberry.mutation(
-        description=description, permission_classes=[IsAdmin], extensions=[PayloadErrors()]
+        description=description, permission_classes=[IsAdmin], extensions=[Deciding()]
     )
     return declared
 
@@ -55,8 +60,9 @@ def subscription(*, description: str) -> Decorator:
     return declared
 
 
-class PayloadErrors(FieldExtension):
-    """Turns what a service raised into the payload's errors; faults and missing rights pass."""
+class Deciding(FieldExtension):
+    """Turns what a service raised into the payload's errors; faults and missing rights pass. With an
+    Idempotency-Key, what was decided before is not done again."""
 
     def apply(self, field: StrawberryField) -> None:
         """Remembers the field: its types can be resolved only later."""
@@ -69,15 +75,29 @@ class PayloadErrors(FieldExtension):
     ) -> Any:
         """The resolver's payload, or one that has only errors. What mutations before it in the same document
         have loaded is forgotten: it may have changed."""
-        info.context.forget()
+        context = info.context
+        context.forget()
+        attempt = context.attempt
+        if attempt is None:
+            return await self._payload(next_(source, info, **arguments))
+        name = str(info.path.key)
+        outcome = attempt.outcome(name)
+        if outcome is not None:
+            return await restored(info, self._field.type, outcome)
+        async with context.holding(attempt) as held:
+            payload = await self._payload(next_(source, info, **arguments))
+            await held.settle(name, stored(payload), refused=bool(payload.errors))
+        return payload
+
+    async def _payload(self, deciding: Awaitable[Any]) -> Any:
         try:
-            return await next_(source, info, **arguments)
+            return await deciding
         except (Forbidden, Unauthenticated):
             raise
         except (AppError, Invalid) as failure:
-            return self._payload()(errors=user_errors(failure, self._input()))
+            return self._kind()(errors=user_errors(failure, self._input()))
 
-    def _payload(self) -> Callable[..., Any]:
+    def _kind(self) -> Callable[..., Any]:
         kind: Any = self._field.type
         while isinstance(kind, StrawberryContainer):
             kind = kind.of_type

@@ -11,13 +11,15 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
 
-from app.auth import Authenticator, Viewer
+from app.auth import Authenticator, Viewer, secret_in
 from app.errors import AppError, InvalidInput, Unauthenticated
 from app.graphql import bodies, media
-from app.graphql.context import Context
 from app.graphql.execution import Operations, Request, answer, is_request_error, refusal
 from app.graphql.failures import INTERNAL, Refused, log_fault, refused
+from app.graphql.repeats import HEADER, Answer, Repeats, key_in
 from app.graphql.streams import OpenStreams
+from app.idempotency.sealing import Seal
+from app.keys.roles import Role
 from app.settings import Settings
 
 T = TypeVar("T")
@@ -37,6 +39,7 @@ class HttpTransport:
         self._authenticator = authenticator
         self._streams = streams
         self._settings = settings
+        self._repeats = Repeats(operations)
 
     async def handle(self, http: HttpRequest) -> Response:
         """The answer, whatever comes: a fault is logged and masked."""
@@ -86,25 +89,35 @@ class HttpTransport:
             return _problem(405 if http.method == "GET" else 400, sentence, media_type)
         if kind is OperationType.MUTATION and http.method == "GET":
             return _problem(405, "Mutations need POST.", media_type, {"allow": "POST"})
-        result = await self._operations.execute(request, context)
-        failed = media_type == media.GRAPHQL and is_request_error(result)
-        return _json(answer(result), media_type, status=400 if failed else 200)
+        seal = _seal(http, viewer, kind)
+        if seal is None:
+            result = await self._operations.execute(request, context)
+            given = Answer(answer(result), request_error=is_request_error(result))
+        else:
+            given = await self._repeats.answer(request, context, seal)
+        failed = media_type == media.GRAPHQL and given.request_error
+        headers = {"idempotent-replayed": "true"} if given.repeated else None
+        return _json(given.body, media_type, 400 if failed else 200, headers)
 
     def _event_stream(self, http: HttpRequest, request: Request, viewer: Viewer) -> Response:
         try:
             context, kind = self._operations.admit(request, viewer)
+            if kind is OperationType.MUTATION and http.method == "GET":
+                return _problem(405, "Mutations need POST.", media.GRAPHQL, {"allow": "POST"})
+            seal = _seal(http, viewer, kind)
         except Refused as failure:
             return _events(_single(refusal(failure)))
-        if kind is OperationType.MUTATION and http.method == "GET":
-            return _problem(405, "Mutations need POST.", media.GRAPHQL, {"allow": "POST"})
-        return _events(self._stream(request, context, viewer))
+        if seal is None:
+            results = self._operations.results(request, context)
+        else:
+            results = self._repeats.results(request, context, seal)
+        return _events(self._stream(results, viewer))
 
     async def _stream(
-        self, request: Request, context: Context, viewer: Viewer
+        self, results: AsyncGenerator[dict[str, Any], None], viewer: Viewer
     ) -> AsyncGenerator[bytes, None]:
         try:
             with self._streams.opened(viewer) as end:
-                results = self._operations.results(request, context)
                 async with contextlib.aclosing(_beating(results, end)) as beats:
                     async for result in beats:
                         yield b":\n\n" if result is None else _event(result)
@@ -113,6 +126,15 @@ class HttpTransport:
         except AppError as failure:
             yield _event(refusal(refused(failure)))
             yield COMPLETE
+
+
+def _seal(http: HttpRequest, viewer: Viewer, kind: OperationType) -> Seal | None:
+    """What a mutation is kept under; None where nothing is to be kept, or can be done. Raises Refused."""
+    if kind is not OperationType.MUTATION or viewer.role is not Role.ADMIN:
+        return None
+    key = key_in(http.headers.getlist(HEADER))
+    secret = secret_in(http.headers.get("authorization"))
+    return None if key is None or secret is None else Seal(secret, key)
 
 
 def _event(body: dict[str, Any]) -> bytes:

@@ -1,6 +1,6 @@
 """Loaders: what many siblings ask for one by one is read with one statement."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -43,14 +43,32 @@ class Loader(Generic[K, V]):
         self._within(info.context).prime_many(found)
 
     def _within(self, context: Context) -> DataLoader[K, V | None]:
-        loader = context.loaders.get(self)
-        if loader is None:
-            loader = context.loaders[self] = DataLoader(
-                lambda keys: self._load(context, keys), max_batch_size=self._batch
-            )
-        return loader
+        return _loader(context, self, self._read, self._batch)
 
-    async def _load(self, context: Context, keys: Sequence[K]) -> list[V | None]:
+
+async def load_together(
+    info: Info,
+    name: Hashable,
+    read: Callable[[AsyncSession, Sequence[K]], Awaitable[Mapping[K, V]]],
+    key: K,
+) -> V | None:
+    """The value of `key`, read together with what others of this operation ask for under the same `name`; the
+    `read` of the first of them reads for all."""
+    return await _loader(info.context, name, read, BATCH).load(key)
+
+
+def _loader(
+    context: Context,
+    name: Hashable,
+    read: Callable[[AsyncSession, Sequence[K]], Awaitable[Mapping[K, V]]],
+    batch: int,
+) -> DataLoader[K, V | None]:
+    async def load(keys: Sequence[K]) -> list[V | None]:
         async with context.database.read() as session:
-            found = await self._read(session, keys)
+            found = await read(session, keys)
         return [found.get(key) for key in keys]
+
+    loader = context.loaders.get(name)
+    if loader is None:
+        loader = context.loaders[name] = DataLoader(load, max_batch_size=batch)
+    return loader

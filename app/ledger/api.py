@@ -8,12 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.errors import InvalidInput
 from app.filters.words import begins_a_word
 from app.graphql.comparisons import StringFilter, condition, several, stored
-from app.graphql.connections import Listing
+from app.graphql.connections import Family, Listing, nested_listing
 from app.graphql.context import Info
 from app.graphql.fields import field
 from app.graphql.loaders import Loader
@@ -199,19 +200,19 @@ def recipient_listing(
     info: Info, campaign_no: int, given: RecipientFilter | None, owner: "Campaign"
 ) -> Listing[Any]:
     """The recipients of a campaign, by target id, settled and pending in one list."""
-    database, wanted = info.context.database, _wanted(info, given)
+    wanted = _wanted(info, given)
 
-    async def fetch(bounds: Bounds) -> Sequence[tuple[LedgerRow, Key]]:
+    async def pages(
+        session: AsyncSession, campaign_nos: Sequence[int], bounds: Bounds
+    ) -> dict[int, list[tuple[LedgerRow, Key]]]:
         span = Span(bounds.limit, _edge(bounds.after), _edge(bounds.before), bounds.backward)
-        async with database.read() as session:
-            rows = await recipients.page(session, campaign_no, wanted, span)
-        return [(row, (row.target_id,)) for row in rows]
+        found = await recipients.pages(session, campaign_nos, wanted, span)
+        return {number: [(row, (row.target_id,)) for row in rows] for number, rows in found.items()}
 
-    async def count() -> int:
-        async with database.read() as session:
-            return await recipients.count(session, campaign_no, wanted)
+    async def counts(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[int, int]:
+        return await recipients.counts(session, campaign_nos, wanted)
 
-    return Listing(fetch=fetch, kinds=(str,), node=lambda row: Recipient.of(owner, row), count=count)
+    return nested_listing(info, Family(pages, counts, (str,)), campaign_no, partial(Recipient.of, owner))
 
 
 def _edge(key: Key | None) -> str | None:

@@ -29,6 +29,7 @@ for _domain in (
     "ledger",
     "usage",
     "keys",
+    "idempotency",
 ):
     import_module(f"app.{_domain}.models")
 

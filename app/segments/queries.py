@@ -9,6 +9,7 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     SQLColumnExpression,
+    cast,
     delete,
     exists,
     func,
@@ -22,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.channels.models import Channel, Member
-from app.database import DialectName, dialect_of
+from app.database import DialectName, UtcDateTime, dialect_of
 from app.filters.language import parse
 from app.segments.filtering import COLLECTIONS
 from app.segments.kinds import SegmentKind, SegmentType, SizeState
@@ -105,7 +106,8 @@ def targets_of(
     Only a manual list knows since when."""
     target, statement = members(dialect, definition(segment), sender_id)
     listed = segment.kind == SegmentKind.MANUAL
-    return target, statement.add_columns(col(SegmentTarget.created_at) if listed else null())
+    since = col(SegmentTarget.created_at) if listed else cast(null(), UtcDateTime)
+    return target, statement.add_columns(since.label("since"))
 
 
 async def targets_by_keys(

@@ -285,8 +285,7 @@ class Engine:
             completed = await lifecycle.complete(session, campaign.campaign_no)
         if completed is None:
             return OTHERS_AT_WORK_SECONDS
-        async with self.database.transaction() as session:
-            await capacity.release_unsent(session, campaign.campaign_no)
+        await capacity.give_back(self.database, campaign.campaign_no)
         log.info(
             "campaign completed",
             campaign=campaign.campaign_id,

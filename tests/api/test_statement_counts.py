@@ -1,18 +1,18 @@
-"""A page costs a fixed small number of statements, however many rows it has."""
-
-import contextlib
-from collections.abc import Iterator
+"""A page costs a fixed small number of statements, whatever the number of its rows and of what they list."""
 
 import pytest
-from sqlalchemy import Engine, event
 
 from app.database import Database
+from app.settings import Settings, load
 from tests.api.campaigns import STATS, Campaigns, engine, people
 from tests.api.conftest import Client
+from tests.api.counting import statements
+from tests.api.lists import List, everything, lists
+from tests.api.world import World
 
 PAGE = f"""query ($first: Int!) {{ campaigns(first: $first) {{ totalCount nodes {{
   campaignId status allowedActions sender {{ userId name }} segments {{ segmentId size }}
-  audienceEstimate {STATS} }} }} }}"""
+  audienceEstimate {STATS} recipients(first: 10) {{ nodes {{ targetId status }} }} }} }} }}"""
 SEGMENTS = """mutation { one: createSegment(input: {segmentId: "one", type: USER}) { errors { message } }
   two: createSegment(input: {segmentId: "two", type: USER}) { errors { message } }
   add: addSegmentTargets(input: {segmentId: "one", targetIds: ["u00", "u01"]}) { errors { message } } }"""
@@ -20,18 +20,10 @@ RECIPIENTS = """query ($first: Int!) { campaign(campaignId: "c0") { recipients(f
   nodes { status user { name } channel { cid } message { text campaign { campaignId } } } } } }"""
 
 
-@contextlib.contextmanager
-def statements() -> Iterator[list[str]]:
-    """What is asked of the database inside the block, on any connection."""
-    asked: list[str] = []
-
-    def note(connection: object, cursor: object, statement: str, *_: object) -> None:
-        if not statement.startswith(("BEGIN", "PRAGMA")) and "api_keys" not in statement:
-            asked.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", note)
-    yield asked
-    event.remove(Engine, "before_cursor_execute", note)
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Everything at once is more than a client may ask for."""
+    return load(**{**settings.model_dump(), "max_document_cost": 10_000_000, "max_document_fields": 5_000})
 
 
 @pytest.fixture
@@ -54,7 +46,9 @@ async def campaigns(client: Client, database: Database, valkey_url: str) -> Camp
     return campaigns
 
 
-async def test_a_page_of_campaigns_with_all_their_numbers(client: Client, campaigns: Campaigns) -> None:
+async def test_a_page_of_campaigns_with_all_their_numbers_and_the_first_recipients(
+    client: Client, campaigns: Campaigns
+) -> None:
     await client.data(PAGE, first=1)  # the key is known from now on
     costs = {}
     for first in (10, 30):
@@ -62,10 +56,11 @@ async def test_a_page_of_campaigns_with_all_their_numbers(client: Client, campai
             page = (await client.data(PAGE, first=first))["campaigns"]
         assert len(page["nodes"]) == first
         assert {"DRAFT", "COMPLETED", "IN_PROGRESS"} == {node["status"] for node in page["nodes"]}
+        assert any(node["recipients"]["nodes"] for node in page["nodes"])
         costs[first] = len(asked)
     # page, count, clock (PostgreSQL), sums, reasons, first reads (2), speeds, estimates (2), senders,
-    # segments, named ids
-    assert costs[10] == costs[30] <= 13
+    # segments, named ids; of recipients: order (PostgreSQL), settled, pending
+    assert costs[10] == costs[30] <= 16
 
 
 async def test_a_page_of_recipients_with_their_messages(client: Client, campaigns: Campaigns) -> None:
@@ -77,3 +72,41 @@ async def test_a_page_of_recipients_with_their_messages(client: Client, campaign
         costs[first] = len(asked)
     # campaign, order (PostgreSQL), settled, pending, count (3), users, channels, messages, their campaigns
     assert costs[2] == costs[3] <= 11
+
+
+async def test_every_list_with_everything_in_it_costs_the_same_for_few_and_many(
+    client: Client, database: Database
+) -> None:
+    world = World(database, size=9)
+    await world.build()
+    costs = {each.name: await _costs(client, world, each) for each in lists()}
+    print(*(f"{name}: {few} statements" for name, (few, _) in costs.items()), sep="\n")
+    assert {name: cost for name, cost in costs.items() if cost[0] != cost[1]} == {}
+    assert max(few for few, _ in costs.values()) <= 50
+
+
+async def _costs(client: Client, world: World, listed: List) -> tuple[int, int]:
+    """What a page of four with three of everything in each costs, and a page of nine with seven."""
+    costs = []
+    for size, nested in ((4, 3), (9, 7)):
+        selection = f"totalCount nodes {{ {everything(listed.node, nested)} }}"
+        document = listed.asked(selection, f"first: {size}", parent_id=world.parents(listed.parent)[0])
+        with statements() as asked:
+            page = listed.found(await client.data(document))
+        assert len(page["nodes"]) == size
+        costs.append(len(asked))
+    return costs[0], costs[1]
+
+
+async def test_counting_costs_statements_only_when_it_is_asked_for(
+    client: Client, database: Database
+) -> None:
+    world = World(database, size=6)
+    await world.build()
+    for listed in lists():
+        parent = world.parents(listed.parent)[0]
+        with statements() as without:
+            await client.data(listed.asked("nodes { id }", parent_id=parent))
+        with statements() as counted:
+            await client.data(listed.asked("totalCount nodes { id }", parent_id=parent))
+        assert len(without) < len(counted), listed.name

@@ -23,59 +23,55 @@ from app.schema import export
 CONTRACT = build_schema((Path(__file__).parent.parent / "contract.graphql").read_text())
 OURS = build_schema(export())
 
-# Whoever adds one of these takes it out here.
+# By what they belong to. Whoever adds one of these takes it out here.
 MISSING = {
-    "AddDeviceInput",
-    "Campaign.dryRun",
-    "Campaign.timeline",
-    "CampaignChange",
-    "CreateWebhookEndpointInput",
-    "DeleteWebhookEndpointInput",
-    "DeliveryStatus",
-    "Device",
-    "DevicePayload",
-    "DryRun",
-    "DryRunPayload",
-    "DryRunState",
-    "DuplicateCampaignInput",
-    "Mutation.addDevice",
-    "Mutation.createWebhookEndpoint",
-    "Mutation.deleteWebhookEndpoint",
-    "Mutation.duplicateCampaign",
-    "Mutation.redeliverWebhook",
-    "Mutation.removeDevice",
-    "Mutation.rotateWebhookSecret",
-    "Mutation.startDryRun",
-    "Mutation.testWebhookEndpoint",
-    "Mutation.updateWebhookEndpoint",
-    "PushProvider",
-    "Query.segmentPreview",
-    "Query.systemHealth",
-    "Query.webhookEndpoint",
-    "Query.webhookEndpoints",
-    "RedeliverWebhookInput",
-    "RemoveDeviceInput",
-    "RotateWebhookSecretInput",
-    "SegmentPreviewInput",
-    "SegmentPreviewPayload",
-    "StartDryRunInput",
-    "Subscription.campaignsChanged",
-    "SystemHealth",
-    "TestWebhookEndpointInput",
-    "TimelinePoint",
-    "UpdateWebhookEndpointInput",
-    "User.devices",
-    "User.recipients",
-    "VariableCount",
-    "WebPushKeysInput",
-    "WebhookDelivery",
-    "WebhookDeliveryConnection",
-    "WebhookDeliveryEdge",
-    "WebhookDeliveryFilter",
-    "WebhookDeliveryPayload",
-    "WebhookEndpoint",
-    "WebhookEndpointPayload",
-    "WorkerHealth",
+    "webhooks": {
+        "CreateWebhookEndpointInput",
+        "DeleteWebhookEndpointInput",
+        "DeliveryStatus",
+        "Mutation.createWebhookEndpoint",
+        "Mutation.deleteWebhookEndpoint",
+        "Mutation.redeliverWebhook",
+        "Mutation.rotateWebhookSecret",
+        "Mutation.testWebhookEndpoint",
+        "Mutation.updateWebhookEndpoint",
+        "Query.webhookEndpoint",
+        "Query.webhookEndpoints",
+        "RedeliverWebhookInput",
+        "RotateWebhookSecretInput",
+        "TestWebhookEndpointInput",
+        "UpdateWebhookEndpointInput",
+        "WebhookDelivery",
+        "WebhookDeliveryConnection",
+        "WebhookDeliveryEdge",
+        "WebhookDeliveryFilter",
+        "WebhookDeliveryPayload",
+        "WebhookEndpoint",
+        "WebhookEndpointPayload",
+    },
+    "devices and push": {
+        "AddDeviceInput",
+        "Device",
+        "DevicePayload",
+        "Mutation.addDevice",
+        "Mutation.removeDevice",
+        "PushProvider",
+        "RemoveDeviceInput",
+        "User.devices",
+        "WebPushKeysInput",
+    },
+    "dry run and timeline": {
+        "Campaign.dryRun",
+        "Campaign.timeline",
+        "DryRun",
+        "DryRunPayload",
+        "DryRunState",
+        "Mutation.startDryRun",
+        "StartDryRunInput",
+        "TimelinePoint",
+        "VariableCount",
+    },
+    "later": {"User.recipients"},
 }
 
 
@@ -84,9 +80,13 @@ def test_what_both_have_is_the_same() -> None:
 
 
 def test_what_is_missing_is_known() -> None:
-    missing = sorted(_missing(CONTRACT, OURS))
-    print(f"{len(missing)} names of the contract are still missing:", *missing, sep="\n  ")
-    assert set(missing) == MISSING
+    missing = set(_missing(CONTRACT, OURS))
+    for what, names in MISSING.items():
+        still = sorted(missing & names)
+        print(f"{what}: {len(still)} names of the contract are still missing", *still, sep="\n  ")
+    unknown = missing - set().union(*MISSING.values())
+    print(f"of nothing known: {len(unknown)}", *sorted(unknown), sep="\n  ")
+    assert missing == set().union(*MISSING.values())
 
 
 def _shared(contract: GraphQLSchema, ours: GraphQLSchema) -> Iterator[tuple[Any, Any]]:

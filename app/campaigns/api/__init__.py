@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any
 
 import strawberry
@@ -34,6 +35,7 @@ from app.campaigns.api.previews import (
 from app.campaigns.api.testing import TestCampaignInput, TestCampaignPayload, tested
 from app.campaigns.states import ENDED, Status
 from app.campaigns.stats import Snapshot
+from app.database import after_commit
 from app.errors import AppError, NotFound
 from app.graphql.connections import connection
 from app.graphql.context import Info
@@ -174,12 +176,13 @@ class Mutation:
     async def stop_campaign(self, info: Info, input: StopCampaignInput) -> CampaignPayload | None:
         """The end. What is not sent any more is given back before the answer, so that a start that follows
         has it."""
-        async with info.context.database.transaction() as session:
+        database = info.context.database
+        async with database.transaction() as session:
             payload = await _changed(info, session, service.stop(session, input.campaign_id))
-        assert payload.campaign is not None
-        async with info.context.database.transaction() as session:
-            await capacity.release_unsent(session, payload.campaign.row.campaign_no)
-        return payload
+            assert payload.campaign is not None
+            campaign_no = payload.campaign.row.campaign_no
+            after_commit(session, partial(capacity.give_back, database, campaign_no))
+            return payload
 
     @mutation(description="Pauses a campaign: no message is sent after this answer.")
     async def pause_campaign(self, info: Info, input: PauseCampaignInput) -> CampaignPayload | None:

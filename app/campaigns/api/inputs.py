@@ -163,6 +163,21 @@ class StartCampaignInput:
     )
 
 
+@strawberry.input(description="A campaign to make another of.")
+class DuplicateCampaignInput:
+    """A campaign, and what the copy is called."""
+
+    campaign_id: str = strawberry.field(description="Which campaign, whatever its status.")
+    new_campaign_id: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="The copy's id: 1 to 255 printable characters without white space. Default: a UUIDv7.",
+    )
+    name: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="The copy's name, at most 128 characters. Omitted: that of the original; null: none.",
+    )
+
+
 @strawberry.input(description="A campaign to delete.")
 class DeleteCampaignInput:
     """A campaign to delete."""

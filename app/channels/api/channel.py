@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from app.channels import models, queries
 from app.errors import InvalidInput
-from app.graphql.connections import Listing, connection, select_listing
+from app.graphql.connections import Listing, connection, nested_listing, select_family
 from app.graphql.context import Info
 from app.graphql.fields import field
 from app.graphql.loaders import Loader
@@ -30,6 +30,10 @@ MAX_PAGE = 1_000
 channels = Loader(queries.by_cids)
 members = Loader(queries.members_by_keys)
 unread_counts = Loader(messages.unread_counts)
+
+MEMBERS = select_family(queries.members_of, [By(col(models.Member.user_id))])
+MESSAGES = select_family(messages.in_channel, [By(col(MessageRow.seq))])
+CHANNELS_OF_USERS = select_family(queries.of_user, [By(col(models.Member.cid))])  # has an index by user
 
 
 @strawberry.type(description="A user in a channel.")
@@ -138,14 +142,12 @@ class Channel(Node):
     @connection(Member, max_size=MAX_PAGE, description="Its members, by user id.")
     async def members(self, info: Info) -> Any:
         """Its members."""
-        by_user = [By(col(models.Member.user_id))]
-        return select_listing(info, queries.members_of(self.cid), by_user, Member.of)
+        return nested_listing(info, MEMBERS, self.cid, Member.of)
 
     @connection(Message, max_size=MAX_PAGE, description="Its messages, the oldest first.")
     async def messages(self, info: Info) -> Any:
         """Its messages, in the order in which the channel took them."""
-        as_taken = [By(col(MessageRow.seq))]
-        return select_listing(info, messages.in_channel(self.cid), as_taken, Message.of)
+        return nested_listing(info, MESSAGES, self.cid, Message.of)
 
 
 @strawberry.enum(description="What channels can be sorted by.")
@@ -188,4 +190,4 @@ def order(sort: Sequence[ChannelSort]) -> list[By]:
 
 def channels_of_user(info: Info, user_id: str) -> Listing[Any]:
     """The channels that a user is a member of, by cid: User.channels."""
-    return select_listing(info, queries.of_user(user_id), order(()), Channel.of)
+    return nested_listing(info, CHANNELS_OF_USERS, user_id, Channel.of)

@@ -20,6 +20,12 @@ from app.graphql.sorting import SortDirection
 from app.keyset import By
 from app.queue import Job
 from app.segments import models, queries, service
+from app.segments.api.previews import (
+    PREVIEW_WEIGHT,
+    SegmentPreviewInput,
+    SegmentPreviewPayload,
+    previewed,
+)
 from app.segments.api.segment import MAX_PAGE, Segment, SegmentSizeState, SegmentType, segments
 from app.segments.api.targets import Target, TargetFilter
 from app.segments.kinds import SegmentKind, SizeState
@@ -148,6 +154,18 @@ class Query:
         """Segments that match."""
         chosen = queries.living().where(condition(filter, FILTERED, info.context.database.dialect))
         return select_listing(info, chosen, _order(sort or NEWEST_FIRST), Segment.of)
+
+    @query(
+        description="How many targets a segment with this definition would have now; nothing is stored.",
+        weight=PREVIEW_WEIGHT,
+    )
+    async def segment_preview(
+        self,
+        info: Info,
+        input: Annotated[SegmentPreviewInput, strawberry.argument(description="What it would be.")],
+    ) -> SegmentPreviewPayload:
+        """Counted and sampled at once."""
+        return await previewed(info, input)
 
 
 @strawberry.input(

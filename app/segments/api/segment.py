@@ -7,14 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
-from sqlmodel import col
 from strawberry.dataloader import DataLoader
 
-from app.campaigns import queries as campaigns
-from app.campaigns.models import Campaign as CampaignRow
 from app.errors import InvalidInput
 from app.graphql.comparisons import condition
-from app.graphql.connections import connection, select_listing
+from app.graphql.connections import Own, connection, nested_listing
 from app.graphql.context import Context, Info
 from app.graphql.fields import field
 from app.graphql.loaders import Loader
@@ -130,8 +127,8 @@ class Segment(Node):
         target, statement = queries.targets_of(dialect, self.row, sender)
         chosen = statement.where(condition(filter, {"target_id": target}, dialect))
         descending = sort[0].direction is SortDirection.DESC if sort else False
-        order = [By(target, descending=descending)]
-        return select_listing(info, chosen, order, partial(Target.of_segment, self.row, sender))
+        own = Own((self.row.segment_no, sender), chosen, [By(target, descending=descending)])
+        return nested_listing(info, own.family(), own, partial(Target.of_segment, self.row, sender))
 
     @field(description="Whether it has this target now.")
     async def target_exists(
@@ -153,11 +150,9 @@ class Segment(Node):
     )
     async def campaigns(self, info: Info) -> Any:
         """The campaigns that name it."""
-        from app.campaigns.api import campaign_listing
+        from app.campaigns.api import campaigns_naming
 
-        columns = (col(CampaignRow.created_at), col(CampaignRow.campaign_no))
-        order = [By(column, descending=True) for column in columns]
-        return campaign_listing(info, campaigns.naming(self.row.segment_no), order)
+        return campaigns_naming(info, self.row.segment_no)
 
 
 def _sender(segment: models.Segment, sender_id: str | None) -> str | None:

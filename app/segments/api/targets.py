@@ -51,8 +51,14 @@ class Target(Node):
         return cls(id=key, target_id=target_id, created_at=None, type=kinds.SegmentType.USER)
 
     @classmethod
+    def of_nothing(cls, segment_type: str, target_id: str) -> "Target":
+        """A user or channel that a definition finds which no segment has."""
+        key = cls.global_id(f"{segment_type.lower()} {target_id}")
+        return cls(id=key, target_id=target_id, created_at=None, type=segment_type)
+
+    @classmethod
     async def by_keys(cls, info: Info, keys: Sequence[str]) -> Sequence["Target | None"]:
-        """Targets by the keys that `of_segment` and `of_campaign` gave."""
+        """Targets by the keys that they were given above."""
         return await asyncio.gather(*(cls._by_key(info, key.split(" ")) for key in keys))
 
     @classmethod
@@ -65,6 +71,10 @@ class Target(Node):
             case ["campaign", campaign_no, target_id]:
                 key = (number_key(campaign_no), target_id)
                 return cls.of_campaign(*key) if await campaign_targets.load(info, key) else None
+            case ["user" | "channel" as kind, target_id]:
+                found_now = cls.of_nothing(kinds.SegmentType(kind.upper()), target_id)
+                exists = await found_now.user(info) or await found_now.channel(info)
+                return found_now if exists else None
         raise InvalidInput("This is not an id of this API: its key should name a segment or campaign.")
 
     @field(description="The user, if it is one that exists.")
