@@ -95,5 +95,61 @@ async def test_both_bounds_hold_at_once(database: Database) -> None:
     ]
 
 
+@pytest.mark.parametrize("order", ORDERS, ids=lambda order: " ".join(str(by.column) for by in order))
+async def test_many_lists_at_once_are_what_each_alone_is(database: Database, order: list[By]) -> None:
+    chance = random.Random(3)
+    roles = ["a", "b", "c", "nobody's"]
+    async with database.transaction() as session:
+        session.add_all(
+            User(
+                id=f"{'é' * chance.randint(0, 3)}{number}",
+                role=chance.choice(roles[:3]),
+                name=chance.choice([None, "Ä", "a"]),
+                created_at=WHEN + timedelta(microseconds=chance.randint(0, 3)),
+                updated_at=WHEN,
+                last_active_at=chance.choice([None, WHEN]),
+            )
+            for number in range(40)
+        )
+
+    def of(role: Any) -> Any:
+        return select(User, col(User.name)).where(col(User.role) == role)
+
+    async with database.read() as session:
+        whole = await keyset.page(session, of("a"), order, Bounds(None, None, 100, False))
+        low, high = whole[2][1], whole[-2][1]
+        for bounds in (
+            Bounds(None, None, 5, False),
+            Bounds(None, None, 5, True),
+            Bounds(low, high, 100, False),
+            Bounds(low, high, 3, True),
+        ):
+            each = {role: await keyset.page(session, of(role), order, bounds) for role in roles}
+            assert await keyset.pages(session, of, roles, order, bounds) == each
+            lists = {role: (_ids(of(role)), order) for role in roles}
+            own = await keyset.pages_of_each(session, lists, bounds)
+            assert own == {role: [(user.id, key) for (user, _), key in rows] for role, rows in each.items()}
+        counts = await keyset.counts(session, of, roles)
+        assert sum(counts.values()) == 40
+        assert counts["a"] == len(whole) and counts["nobody's"] == 0
+        assert await keyset.counts_of_each(session, {role: of(role) for role in roles}) == counts
+        assert await keyset.counts(session, of, ["a"]) == {"a": len(whole)}
+
+
+def _ids(statement: Any) -> Any:
+    return statement.with_only_columns(col(User.id), maintain_column_froms=True)
+
+
+async def test_more_lists_than_a_statement_unites(database: Database) -> None:
+    async with database.transaction() as session:
+        session.add_all(User(id=f"u{n}", created_at=WHEN, updated_at=WHEN) for n in range(keyset.ARMS + 5))
+    lists = {n: (select(col(User.id)).where(col(User.id) == f"u{n}"), [ID]) for n in range(keyset.ARMS + 5)}
+    async with database.read() as session:
+        pages = await keyset.pages_of_each(session, lists, Bounds(None, None, 2, False))
+        counts = await keyset.counts_of_each(session, {n: statement for n, (statement, _) in lists.items()})
+    assert pages == {n: [(f"u{n}", (f"u{n}",))] for n in lists}
+    assert set(counts.values()) == {1} and len(counts) == len(lists)
+
+
 def test_kinds_are_those_of_the_columns() -> None:
     assert keyset.kinds([NAME, SEEN, ID]) == (str, datetime, str)
