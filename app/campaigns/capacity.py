@@ -19,10 +19,9 @@ from app.campaigns import queries
 from app.campaigns.models import Campaign, CampaignTarget
 from app.campaigns.states import ENDED, Action, Status, move
 from app.database import Database, now
-from app.errors import NotFound
 from app.ledger import queries as ledger
 from app.ledger.models import Plan, Recipient, RecipientStatus
-from app.ledger.recipients import unsent
+from app.ledger.recipients import UNSENT, unsent
 from app.segments import service as segments
 from app.usage import service as usage
 
@@ -87,9 +86,7 @@ def past(instant: datetime | None, at: datetime) -> bool:
 
 async def _allowed(database: Database, campaign_id: str, action: Action) -> Campaign:
     async with database.read() as session:
-        campaign = await queries.by_id(session, campaign_id)
-    if campaign is None:
-        raise NotFound(f"There is no campaign {campaign_id}.", path=["campaign_id"])
+        campaign = await queries.existing(session, campaign_id)
     move(action, Status(campaign.status))
     return campaign
 
@@ -117,12 +114,7 @@ async def _audience(database: Database, campaign: Campaign, after: str | None = 
 
 async def _not_moved(database: Database, plan: Plan) -> int:
     """How many recipients a retry has still to collect."""
-    return sum(
-        [
-            await _unsent(database, plan, status)
-            for status in (RecipientStatus.SKIPPED, RecipientStatus.FAILED)
-        ]
-    )
+    return sum([await _unsent(database, plan, status) for status in UNSENT])
 
 
 async def _unsent(database: Database, plan: Plan, status: RecipientStatus) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.campaigns import queries
-from app.errors import AppError, Conflict, Invalid, NotFound
+from app.errors import AppError, Conflict, Invalid
 
 CONTENT = (
     "name",
@@ -33,9 +33,7 @@ async def content(session: AsyncSession, campaign_id: str, given: Mapping[str, A
 
     Raises NOT_FOUND, and CONFLICT if a segment was deleted since: another may live under its id by now.
     """
-    campaign = await queries.by_id(session, campaign_id)
-    if campaign is None:
-        raise NotFound(f"There is no campaign {campaign_id}.", path=["campaign_id"])
+    campaign = await queries.existing(session, campaign_id)
     number = campaign.campaign_no
     segments = (await queries.segments_of(session, [number]))[number]
     for segment in segments:

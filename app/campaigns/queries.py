@@ -11,6 +11,7 @@ from sqlmodel import col
 
 from app.campaigns.models import Campaign, CampaignSegment, CampaignTarget
 from app.campaigns.states import ACTIVE, STANDING, Status
+from app.errors import NotFound
 from app.ledger.models import Plan
 from app.segments.models import Segment
 from app.segments.queries import definition
@@ -24,6 +25,19 @@ async def by_id(session: AsyncSession, campaign_id: str) -> Campaign | None:
         select(Campaign).where(col(Campaign.campaign_id) == campaign_id, col(Campaign.deleted_at).is_(None))
     )
     return found.scalar_one_or_none()
+
+
+async def existing(session: AsyncSession, campaign_id: str) -> Campaign:
+    """The same. Raises NOT_FOUND."""
+    campaign = await by_id(session, campaign_id)
+    if campaign is None:
+        raise unknown(campaign_id)
+    return campaign
+
+
+def unknown(campaign_id: str) -> NotFound:
+    """That no campaign lives under this id."""
+    return NotFound(f"There is no campaign {campaign_id}.", path=["campaign_id"])
 
 
 async def locked(session: AsyncSession, campaign_id: str) -> Campaign | None:

@@ -19,7 +19,7 @@ from app.campaigns.definition import Examined
 from app.campaigns.models import Campaign
 from app.campaigns.states import ENDED, Action, Status, move
 from app.database import now
-from app.errors import AlreadyExists, AppError, Conflict, Invalid, InvalidInput, NotFound, QuotaExceeded
+from app.errors import AlreadyExists, AppError, Conflict, Invalid, InvalidInput, QuotaExceeded
 from app.ids import new_number, new_uuid
 from app.ledger import queries as ledger
 from app.ledger.models import OutcomeReason, Plan
@@ -85,7 +85,7 @@ async def _edited(session: AsyncSession, campaign_id: str, examined: Examined) -
             fields.pop(name, None)
     segments = await _check_named(session, fields, problems)
     if campaign is None:
-        raise _unknown(campaign_id)
+        raise queries.unknown(campaign_id)
     at = await now(session)
     if fields.get("stop_at") is not None:
         with problems.at():
@@ -192,10 +192,10 @@ async def resume(
 ) -> Campaign:
     """Goes on where it paused. What it has still to send counts in the current month from now on: `needed` is
     what `capacity.needed_to_resume` counted. Raises QUOTA_EXCEEDED if that does not fit."""
-    campaign_no = await _number(session, campaign_id)
+    campaign_no = (await queries.existing(session, campaign_id)).campaign_no
     plan = await queries.locked_plan(session, campaign_no)
     refusal = await _reserve_again(session, plan, needed, capacity)
-    campaign = await _locked(session, campaign_id)
+    campaign = await _locked(session, campaign_id, campaign_no)
     move(Action.RESUME, Status(campaign.status))
     if refusal is not None:
         raise refusal
@@ -218,13 +218,13 @@ async def retry(
     with problems.at():
         wanted = definition.retryable(reasons)
     with problems.at():
-        campaign_no = await _number(session, campaign_id)
+        campaign_no = (await queries.existing(session, campaign_id)).campaign_no
     problems.check()
     plan = await queries.locked_plan(session, campaign_no)
     sums = (await ledger.sums(session, [campaign_no])).get(campaign_no, ledger.Sums())
     needed = sum(reason.count for reason in sums.reasons if reason.reason in wanted)
     refusal = await _reserve_again(session, plan, needed, capacity)
-    campaign = await _locked(session, campaign_id)
+    campaign = await _locked(session, campaign_id, campaign_no)
     move(Action.RETRY, Status(campaign.status))
     if plan is None or needed == 0:
         named = ", ".join(OutcomeReason(reason).name for reason in sorted(wanted))
@@ -281,23 +281,12 @@ def _of_the_campaign() -> Iterator[None]:
         raise
 
 
-async def _locked(session: AsyncSession, campaign_id: str) -> Campaign:
+async def _locked(session: AsyncSession, campaign_id: str, campaign_no: int | None = None) -> Campaign:
+    """The campaign, locked. With the number under which its plan was locked, no other that has its id now."""
     campaign = await queries.locked(session, campaign_id)
-    if campaign is None:
-        raise _unknown(campaign_id)
+    if campaign is None or campaign_no not in (None, campaign.campaign_no):
+        raise queries.unknown(campaign_id)
     return campaign
-
-
-async def _number(session: AsyncSession, campaign_id: str) -> int:
-    """The campaign's number, for what has to be locked before its row."""
-    campaign = await queries.by_id(session, campaign_id)
-    if campaign is None:
-        raise _unknown(campaign_id)
-    return campaign.campaign_no
-
-
-def _unknown(campaign_id: str) -> NotFound:
-    return NotFound(f"There is no campaign {campaign_id}.", path=["campaign_id"])
 
 
 async def _check_named(

@@ -10,7 +10,7 @@ from app import validation
 from app.campaigns import queries
 from app.campaigns.models import Campaign
 from app.database import now
-from app.errors import InvalidInput, NotFound
+from app.errors import InvalidInput
 from app.ledger.models import RecipientStatus
 from app.messages.rendering import MessageTemplate
 from app.segments.kinds import SegmentType
@@ -45,7 +45,7 @@ async def prepare(session: AsyncSession, campaign_id: str, user_ids: Sequence[st
         validation.between(user_ids, most=MAX_USERS)
         checked = validation.distinct(user_ids, validation.identifier)
     with problems.at():
-        campaign = await _existing(session, campaign_id)
+        campaign = await queries.existing(session, campaign_id)
     problems.check()
     return Trial(await asyncio.to_thread(_blueprint, _for_users(campaign)), checked)
 
@@ -72,13 +72,6 @@ async def send(session: AsyncSession, trial: Trial, *, capacity: int | None) -> 
         if entry.reason is not None:
             entry.detail = wording.why(entry, trial.blueprint.campaign)
     return entries
-
-
-async def _existing(session: AsyncSession, campaign_id: str) -> Campaign:
-    campaign = await queries.by_id(session, campaign_id)
-    if campaign is None:
-        raise NotFound(f"There is no campaign {campaign_id}.", path=["campaign_id"])
-    return campaign
 
 
 def _for_users(campaign: Campaign) -> Campaign:

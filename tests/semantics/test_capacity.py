@@ -393,3 +393,28 @@ async def test_the_audience_is_counted_from_what_it_names_now(database: Database
         assert await session.get(SegmentTarget, (1, "u09")) is not None
         assert (await queries.segments_of(session, [0]))[0] == []
     assert await room.needed_to_start(database, "news", 10) == 10
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_resume_never_acts_on_another_campaign_that_has_taken_the_id(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its plan is locked before its row: the campaign may be deleted, and its id taken, in between."""
+    await create(database, user_ids=RECEIVERS)
+    await start(database, capacity=100)
+    first = await act(database, "pause")
+    locked_plan = queries.locked_plan
+
+    async def after_it_was_replaced(session: Any, campaign_no: int) -> Any:
+        async with database.transaction() as other:
+            await other.execute(update(Campaign).values(deleted_at=datetime.now(UTC)))
+        await create(database, user_ids=RECEIVERS)
+        return await locked_plan(session, campaign_no)
+
+    monkeypatch.setattr(queries, "locked_plan", after_it_was_replaced)
+    with pytest.raises(NotFound):
+        await act(database, "resume", capacity=100, needed=10)
+    async with database.read() as session:
+        plan = await session.get_one(Plan, first.campaign_no)
+    assert plan.reserved == 10
+    assert await used(database) == 10
