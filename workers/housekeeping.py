@@ -110,11 +110,7 @@ class Housekeeping:
         async with self._database.read() as session:
             waiting = await capacity.unreleased(session)
         for campaign_no in waiting:
-            await self._step(partial(self._release, campaign_no))
-
-    async def _release(self, campaign_no: int) -> None:
-        async with self._database.transaction() as session:
-            await capacity.release_unsent(session, campaign_no)
+            await self._step(partial(capacity.give_back, self._database, campaign_no))
 
     async def _count_segments(self) -> None:
         await count_due(self._database)

@@ -14,7 +14,7 @@ from app.channels.distinct import (
     split_cid,
 )
 from app.channels.filtering import CHANNELS
-from app.errors import AppError, Invalid, InvalidInput
+from app.errors import InvalidInput
 from app.validation import Problems
 
 MAX_CHANNELS = 1_000
@@ -30,12 +30,7 @@ def examined(given: Mapping[str, Any]) -> tuple[dict[str, Any], Problems]:
     problems there are always `cid` and `channel_id`: without one given, that of the distinct channel of the
     members.
     """
-    problems, kept = Problems(), dict[str, Any]()
-    for name, value in given.items():
-        try:
-            kept[name] = CHECKS[name](value)
-        except (AppError, Invalid) as failure:
-            problems.add(failure, name)
+    kept, problems = validation.each(given, CHECKS)
     if "type" not in given:
         problems.add(InvalidInput("is required"), "type")
     if given.get("channel_id") is None and not given.get("members"):

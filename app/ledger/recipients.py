@@ -23,6 +23,7 @@ from app.ledger.queries import Sums, sums
 
 BATCHES_A_LOOK = 16
 
+UNSENT = (RecipientStatus.SKIPPED, RecipientStatus.FAILED)
 _SETTLED = frozenset(RecipientStatus) - {RecipientStatus.PENDING}
 # Right after a campaign PostgreSQL may still believe that its ledger is small, and sort a million rows for a
 # page (300 ms instead of 25).

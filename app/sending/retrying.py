@@ -20,7 +20,7 @@ from app.database import Database, changed, dialect_of
 from app.given import given
 from app.ledger.models import Batch, BatchReason, Plan, Recipient, RecipientStatus
 from app.ledger.queries import SAMPLES
-from app.ledger.recipients import unsent
+from app.ledger.recipients import UNSENT, unsent
 from app.sending.planning import Planning, in_batches, insert_batches
 from app.sending.running import CampaignNotRunning, ensure_running
 from app.sending.writing import Disagreement
@@ -28,7 +28,6 @@ from app.sending.writing import Disagreement
 log = structlog.get_logger(__name__)
 
 CHUNK = 2_000  # unsent rows of each status that a transaction looks at: 30 ms on SQLite
-UNSENT = (RecipientStatus.SKIPPED, RecipientStatus.FAILED)
 
 _COLUMNS = (col(Recipient.target_id), col(Recipient.status), col(Recipient.reason), col(Recipient.batch_no))
 

@@ -5,9 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app import validation
-from app.errors import AppError, Invalid, InvalidInput
+from app.errors import InvalidInput
 from app.users.filtering import USERS
-from app.validation import Problems
 
 MAX_NAME = 255
 MAX_ROLE = 64
@@ -25,12 +24,7 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
 
     `user_id` is required; `deactivated` stays a boolean. Raises every problem, each under its field.
     """
-    problems, kept = Problems(), dict[str, Any]()
-    for name, value in given.items():
-        try:
-            kept[name] = CHECKS[name](value)
-        except (AppError, Invalid) as failure:
-            problems.add(failure, name)
+    kept, problems = validation.each(given, CHECKS)
     if "user_id" not in given:
         problems.add(InvalidInput("is required"), "user_id")
     problems.check()

@@ -30,6 +30,7 @@ from app.ledger.erasing import MESSAGE_DELETED, delete_channels
 from app.ledger.forgetting import delete_users
 from app.ledger.models import BatchTargets, Plan, Recipient, RecipientStatus
 from app.ledger.queries import Sums
+from app.ledger.recipients import UNSENT
 from app.messages.models import Message
 from app.segments import service as segments
 from app.segments.kinds import SegmentType
@@ -316,7 +317,7 @@ _MESSAGE = (col(Message.id), col(Message.campaign_no), col(Message.target_id))
 
 def _agree(campaign: Campaign, sums: Sums, rows: dict[str, Any], pending: list[str], planned: int) -> None:
     statuses = Counter(row.status for row in rows.values())
-    sent, skipped, failed = (statuses[each] for each in (RecipientStatus.SENT, *retrying.UNSENT))
+    sent, skipped, failed = (statuses[each] for each in (RecipientStatus.SENT, *UNSENT))
     assert (sums.sent, sums.skipped, sums.failed, sums.pending) == (sent, skipped, failed, len(pending))
     assert sums.targets == planned == sent + skipped + failed + len(pending)
     assert len({*pending, *rows}) == planned
