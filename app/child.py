@@ -18,12 +18,13 @@ from typing import Any
 PROGRAMS = {
     "api": "app.server",
     "worker": "workers.main",
+    "deliverer": "workers.webhooks",
     "demo": "app.demo.show",
 }
 GO = b"g"
 LISTEN_FD = "CARILLON_LISTEN_FD"  # the API's listening socket, opened by the supervisor
 PREPARED_FD = "CARILLON_PREPARED_FD"  # where whoever prepares the database says that it is done
-HEARTBEAT_FILE = "CARILLON_HEARTBEAT_FILE"  # the worker's event loop touches it every second
+HEARTBEAT_FILE = "CARILLON_HEARTBEAT_FILE"  # a worker or deliverer that lives touches it every second
 NAME = "CARILLON_PROCESS"  # the name of this process in logs and health
 SECONDS_TO_END = 3.0
 _PR_SET_PDEATHSIG = 1

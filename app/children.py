@@ -191,11 +191,11 @@ class Api(Program):
 
 
 class Worker(Program):
-    """A sender. Its event loop touches the heartbeat file every second; one that stopped doing so holds locks
-    that everybody waits for."""
+    """A sender (`role` worker) or a deliverer. It touches the heartbeat file every second; one that stopped
+    doing so holds locks that everybody waits for."""
 
-    def __init__(self, name: str, heartbeat: Path, environment: Mapping[str, str]) -> None:
-        super().__init__("worker", name, {HEARTBEAT_FILE: str(heartbeat), **environment})
+    def __init__(self, role: str, name: str, heartbeat: Path, environment: Mapping[str, str]) -> None:
+        super().__init__(role, name, {HEARTBEAT_FILE: str(heartbeat), **environment})
         self._heartbeat = heartbeat
         self._last_beat = 0
         self._heard = 0.0

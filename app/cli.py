@@ -68,9 +68,9 @@ def run(
 ) -> None:
     """Run everything in this terminal.
 
-    Migrates the database, starts the queue, the API and the workers, and prints the address and, on the
-    first start, an admin key. Ctrl-C stops everything. What dies is started again. Settings are environment
-    variables; the README lists them all:
+    Migrates the database, starts the queue, the API, workers and deliverers, and prints the address and, on
+    the first start, an admin key. Ctrl-C stops everything. What dies is started again. Settings are
+    environment variables; the README lists them all:
 
     \b
     CARILLON_HOST          127.0.0.1
@@ -80,6 +80,7 @@ def run(
     CARILLON_REDIS_URL     by default a queue server of its own
     CARILLON_ADMIN_KEY     by default made up on the first start
     CARILLON_WORKERS       1
+    CARILLON_DELIVERERS    1
     CARILLON_LOG_LEVEL     info (or debug, warning, error)
     CARILLON_LOG_FORMAT    console (or json)
     """
@@ -112,6 +113,17 @@ def worker() -> None:
     For deployments of many machines: set CARILLON_DATABASE_URL (PostgreSQL) and CARILLON_REDIS_URL.
     """
     _run_program("worker")
+
+
+@cli.command()
+def deliver() -> None:
+    """Run one deliverer process, and nothing else.
+
+    Deliverers post to webhook endpoints, each endpoint one of them at a time; start as many as you like.
+
+    For deployments of many machines: set CARILLON_DATABASE_URL (PostgreSQL) and CARILLON_REDIS_URL.
+    """
+    _run_program("deliverer")
 
 
 def _run_program(role: str) -> None:

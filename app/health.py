@@ -1,4 +1,4 @@
-"""Whether this process can do its work: the database, its schema, the queue, and a worker that lives."""
+"""Whether this process can do its work: the database, its schema, the queue, and those who work."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import structlog
 from redis.asyncio import Redis
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from app import heartbeats, migrations
 from app.database import Database
 from app.heartbeats import Heartbeat
+from app.webhooks import queries as webhooks
 
 log = structlog.get_logger(__name__)
 
@@ -19,7 +21,7 @@ SECONDS_TO_ANSWER = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What works, and the workers that live."""
+    """What works, and the workers and deliverers that live."""
 
     database: bool
     queue: bool
@@ -40,6 +42,7 @@ class Readiness:
             "migrations": self._check_migrations(),
             "queue": self._check_queue(),
             "worker": self._check_worker(),
+            "deliverer": self._check_deliverer(),
         }
         sentences = await asyncio.gather(*(_bounded(name, check) for name, check in checks.items()))
         return {name: sentence for name, sentence in zip(checks, sentences, strict=True) if sentence}
@@ -81,9 +84,19 @@ class Readiness:
         return None
 
     async def _check_worker(self) -> str | None:
-        return (
-            None if await heartbeats.living(self._redis) else "No worker is alive. Start one: carillon worker"
-        )
+        lives = any(each.role == "worker" for each in await heartbeats.living(self._redis))
+        return None if lives else "No worker is alive. Start one: carillon worker"
+
+    async def _check_deliverer(self) -> str | None:
+        """Missed only where there is a webhook endpoint, as far as the database can tell."""
+        try:
+            async with self._database.read() as session:
+                if not await webhooks.listed(session):
+                    return None
+        except DBAPIError:
+            return None
+        lives = any(each.role == "deliverer" for each in await heartbeats.living(self._redis))
+        return None if lives else "No deliverer is alive; webhooks wait. Start one: carillon deliver"
 
     async def close(self) -> None:
         """Closes the connection to the queue."""

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from datetime import datetime
 
 
 def new_uuid() -> str:
@@ -12,6 +13,12 @@ def new_uuid() -> str:
     value = value & ~(0x3 << 62) | 0x2 << 62
     digits = f"{value:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def first_uuid_of(instant: datetime) -> str:
+    """What every UUIDv7 made before `instant` (to the millisecond) sorts before, and none after it."""
+    digits = f"{int(instant.timestamp() * 1_000):012x}"
+    return f"{digits[:8]}-{digits[8:]}"
 
 
 def new_number() -> int:

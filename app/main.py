@@ -17,6 +17,7 @@ from app.campaigns.watching import Watching
 from app.database import Database
 from app.graphql.context import Services
 from app.graphql.execution import Operations
+from app.graphql.explorer import Explorer
 from app.graphql.http import HttpTransport
 from app.graphql.streams import OpenStreams
 from app.graphql.websocket import WebSocketTransport
@@ -36,8 +37,9 @@ PAGE = """<!doctype html>
 <body style="font: 1rem/1.5 system-ui; max-width: 40rem; margin: 4rem auto; padding: 0 1rem">
 <h1>Carillon</h1>
 <p>Sends one personalised chat message to a large audience, and proves that everybody got exactly one.</p>
-<p>The GraphQL API is at <code>/graphql</code> (POST, WebSocket with <code>graphql-transport-ws</code>, event
-streams). It wants a key: <code>Authorization: Bearer KEY</code>.</p>
+<p>The GraphQL API is at <a href="graphql"><code>/graphql</code></a> (POST, WebSocket with
+<code>graphql-transport-ws</code>, event streams). It wants a key: <code>Authorization: Bearer KEY</code>. A
+browser gets an explorer there, unless that is turned off.</p>
 <p>Health: <a href="/healthz">/healthz</a> (the process lives),
 <a href="/readyz">/readyz</a> (it can work).</p>
 </body>
@@ -85,13 +87,21 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
             return JSONResponse({"status": "not ready", "missing": missing}, status_code=503)
         return JSONResponse({"status": "ready"})
 
+    explorer = Explorer() if settings.explorer else None
+
+    async def graphql(request: Request) -> Response:
+        if explorer is not None and explorer.wanted(request):
+            return explorer.page()
+        return await http.handle(request)
+
     app = Starlette(
         routes=[
             Route("/", _page),
             Route("/healthz", _alive),
             Route("/readyz", ready),
-            Route("/graphql", http.handle, methods=HTTP_METHODS),
+            Route("/graphql", graphql, methods=HTTP_METHODS),
             WebSocketRoute("/graphql", websocket.handle),
+            *(explorer.routes() if explorer is not None else ()),
         ],
         middleware=_cors(settings),
         lifespan=lifespan,

@@ -15,7 +15,7 @@ from app.keys import api as keys
 from app.operations import api as operations
 from app.usage import api as usage
 
-DOMAINS = ("users", "segments", "channels", "messages", "campaigns")
+DOMAINS = ("users", "segments", "channels", "messages", "campaigns", "webhooks")
 
 
 def _joined(name: str, description: str) -> Any:

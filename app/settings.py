@@ -1,11 +1,14 @@
 """Every setting of Carillon: an environment variable `CARILLON_<NAME>`, read once at start."""
 
 from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Network = IPv4Network | IPv6Network
 
 
 class SettingsError(Exception):
@@ -42,6 +45,17 @@ def _origins(value: Any) -> tuple[str, ...]:
     return origins
 
 
+def _networks(value: Any) -> tuple[Network, ...]:
+    given = value.split(",") if isinstance(value, str) else value
+    try:
+        return tuple(ip_network(network.strip()) for network in given if network.strip())
+    except ValueError as error:
+        raise ValueError(
+            "a comma-separated list of networks such as 10.1.0.0/16, 127.0.0.1 or fd00::/8, without bits"
+            " behind the prefix"
+        ) from error
+
+
 class Settings(BaseSettings):
     """The settings with their defaults. `load()` reads them; nothing else looks at the environment."""
 
@@ -62,6 +76,14 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
     event_retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
+    explorer: bool = True
+    introspection: bool = True
+    deliverers: Annotated[int, Field(ge=1, le=64)] = 1
+    delivery_retention_days: Annotated[int, Field(ge=1, le=3650)] = 7
+    webhook_allowed_networks: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = ()
+    webhook_allow_http: bool = False
+    webhook_timeout_seconds: Annotated[float, Field(ge=1, le=60)] = 15
+    webhook_connections: Annotated[int, Field(ge=1, le=1_000)] = 100
 
     max_body_bytes: Annotated[int, Field(ge=1_000, le=1_000_000_000)] = 8_000_000
     max_body_bytes_without_key: Annotated[int, Field(ge=1_000, le=1_000_000_000)] = 16_000

@@ -1,7 +1,7 @@
 """`carillon run`: one terminal, one process to stop.
 
-It starts our own queue server, the API and the workers as child processes, starts again whatever dies, and
-ends everything when it is told to. It does nothing else: no thread, no event loop, no database.
+It starts our own queue server, the API, workers and deliverers as child processes, starts again whatever
+dies, and ends everything when it is told to. It does nothing else: no thread, no event loop, no database.
 """
 
 import contextlib
@@ -83,9 +83,10 @@ class Supervisor:
     def _workers(self, environment: dict[str, str]) -> Iterator[Program]:
         heartbeats = self._settings.data_dir.resolve() / "workers"
         heartbeats.mkdir(mode=0o700, exist_ok=True)
-        for number in range(1, self._settings.workers + 1):
-            name = f"worker-{number}"
-            yield Worker(name, heartbeats / f"{name}.heartbeat", environment)
+        for role, count in (("worker", self._settings.workers), ("deliverer", self._settings.deliverers)):
+            for number in range(1, count + 1):
+                name = f"{role}-{number}"
+                yield Worker(role, name, heartbeats / f"{name}.heartbeat", environment)
 
     def invite(self, guest: Once) -> None:
         """A program that begins once everything is ready, and that nothing depends on."""

@@ -19,6 +19,8 @@ from app.ledger import forgetting
 from app.progress import Publisher
 from app.segments import service as segments
 from app.settings import Settings
+from app.webhooks import pruning as webhooks
+from app.webhooks.queries import QUEUED
 from workers.segments import count_due
 from workers.sending import SendingLoop
 
@@ -125,7 +127,16 @@ class Housekeeping:
             await pruning.clear(self._database, campaign_no)
         while await segments.prune(self._database):
             await self._database.checkpoint_if_large()
-        await events.prune(self._database, timedelta(days=self._settings.event_retention_days))
+        await self._prune_webhooks()
+
+    async def _prune_webhooks(self) -> None:
+        deliveries = timedelta(days=self._settings.delivery_retention_days)
+        await webhooks.clear_deleted(self._database)
+        await webhooks.expire_disabled(self._database)
+        await webhooks.prune(self._database, deliveries)
+        events_kept = timedelta(days=self._settings.event_retention_days)
+        needed = max(events_kept, webhooks.events_needed_for(deliveries))
+        await events.prune(self._database, needed, QUEUED)
 
     async def _forget_requests(self) -> None:
         await idempotency.prune(self._database)

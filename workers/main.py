@@ -5,22 +5,13 @@ Only the ear needs the queue. While that is away, the others go on by what the r
 
 import asyncio
 import gc
-import os
 import signal
-import socket
-import threading
-import time
-from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
 import structlog
 from arq.worker import Worker, func
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from app import heartbeats, valkey
-from app.child import HEARTBEAT_FILE, NAME
+from app import valkey
 from app.database import Database
 from app.exits import explained
 from app.progress import Publisher
@@ -28,12 +19,12 @@ from app.queue import QUEUE, Job, deserialize, redis_settings, serialize
 from app.sending.engine import Engine
 from app.settings import Settings, load
 from workers.housekeeping import Housekeeping
+from workers.living import Pulse, unique_name, until_stopped
 from workers.segments import count_segments
-from workers.sending import STUCK_SECONDS, SendingLoop, send
+from workers.sending import SendingLoop, send
 
 log = structlog.get_logger(__name__)
 
-HEARTBEAT_SECONDS = 1.0
 QUEUE_RETRY_SECONDS = 1.0
 POLL_SECONDS = 0.05  # how often arq looks; 20 looks a second cost 0.5% of a core
 SECONDS_TO_FINISH = 2.5  # the supervisor kills after three
@@ -66,31 +57,20 @@ async def _work(settings: Settings, redis_url: str) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
-    # Supervisors of several machines give the same names, and containers the same process ids.
-    name = f"{os.environ.get(NAME) or 'worker'}@{socket.gethostname()}:{os.getpid()}"
+    name = unique_name("worker")
     ear = asyncio.create_task(_listen(redis_url, {"sending": sending, "database": database}))
-    pulse = Pulse(sending)
+    pulse = Pulse(lambda: sending.stuck)
     pulse.start()
-    health = asyncio.create_task(_show_health(redis_url, name, pulse))
+    health = asyncio.create_task(pulse.show(redis_url, "worker", name, sending.engine.campaigns_at_work))
     log.info("worker ready", worker=name)
     try:
-        await _until_stopped(stopping, sending.run(stopping), housekeeping.run(stopping))
+        await until_stopped(stopping, SECONDS_TO_FINISH, sending.run(stopping), housekeeping.run(stopping))
     finally:
         ear.cancel()
         health.cancel()
         await asyncio.gather(ear, health, return_exceptions=True)
         await publisher.close()
         await database.close()
-
-
-async def _until_stopped(stopping: asyncio.Event, *loops: Coroutine[Any, Any, None]) -> None:
-    """Runs the loops; past `SECONDS_TO_FINISH` after the stop they are cancelled, which rolls back."""
-    tasks = [asyncio.create_task(loop) for loop in loops]
-    await stopping.wait()
-    _, late = await asyncio.wait(tasks, timeout=SECONDS_TO_FINISH)
-    for task in late:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _listen(redis_url: str, ctx: dict[str, Any]) -> None:
@@ -118,38 +98,6 @@ async def _listen(redis_url: str, ctx: dict[str, Any]) -> None:
         except Exception as error:
             log.warning("queue is away; working by the rows", error=str(error))
         await asyncio.sleep(QUEUE_RETRY_SECONDS)
-
-
-async def _show_health(redis_url: str, name: str, pulse: "Pulse") -> None:
-    """Shows that this worker lives: to the supervisor by a file, to all others by its heartbeat."""
-    async with Redis.from_url(redis_url, socket_timeout=1, socket_connect_timeout=1) as redis:
-        while True:
-            pulse.ticked_at = time.monotonic()
-            try:
-                await heartbeats.beat(redis, name, pulse.sending.engine.campaigns_at_work())
-            except (RedisError, OSError) as error:
-                log.debug("heartbeat not shown", error=str(error))
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-
-
-class Pulse:
-    """Touches the heartbeat file every second, from a thread: a slow statement holds the event loop up, which
-    is no reason to be killed. It stops when the process is stopped, or when the loop or a turn is stuck."""
-
-    def __init__(self, sending: SendingLoop) -> None:
-        self.sending = sending
-        self.ticked_at = time.monotonic()
-
-    def start(self) -> None:
-        """Begins, if a supervisor wants to know."""
-        if path := os.environ.get(HEARTBEAT_FILE):
-            threading.Thread(target=self._beat, args=(Path(path),), name="pulse", daemon=True).start()
-
-    def _beat(self, file: Path) -> None:
-        while True:
-            if not self.sending.stuck and time.monotonic() - self.ticked_at < STUCK_SECONDS:
-                file.touch()
-            time.sleep(HEARTBEAT_SECONDS)
 
 
 if __name__ == "__main__":

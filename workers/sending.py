@@ -7,10 +7,9 @@ from typing import Any
 import structlog
 
 from app.sending.engine import IDLE_SECONDS, Engine
+from workers.living import STUCK_SECONDS
 
 log = structlog.get_logger(__name__)
-
-STUCK_SECONDS = 30.0  # far more than the slowest turn; the supervisor then starts the worker anew
 
 
 class SendingLoop:

@@ -269,10 +269,13 @@ _OURS = {"campaign_no", "final_stats", "deleted_at", "faults", "resume_at"}  # n
 
 
 async def record(session: AsyncSession, event: str, campaign: Campaign) -> None:
-    """Writes an event with the whole campaign and its stats as they are in this transaction."""
+    """Writes an event with the whole campaign, its segments and its stats as they are in this transaction."""
     sums = (await ledger.sums(session, [campaign.campaign_no])).get(campaign.campaign_no, ledger.Sums())
-    fields = campaign.model_dump(mode="json", exclude=_OURS)
+    segments = (await queries.segments_of(session, [campaign.campaign_no]))[campaign.campaign_no]
+    dumped = campaign.model_dump(mode="json")
+    fields = {name: dumped[name] for name in Campaign.model_fields if name not in _OURS}
     fields["status"] = campaign.status.lower()
+    fields["segment_ids"] = [segment.segment_id for segment in segments]
     stats = ledger.as_json(sums)
     for reason in stats["reasons"]:
         reason["reason"] = OutcomeReason(reason["reason"]).name

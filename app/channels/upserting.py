@@ -14,6 +14,7 @@ from app.channels.models import Channel
 from app.channels.service import problems_of_unknown, unknown_user
 from app.database import now
 from app.errors import InvalidInput
+from app.events import service as events
 from app.users import queries as users
 from app.validation import Problems
 
@@ -29,7 +30,8 @@ async def upsert_channels(session: AsyncSession, inputs: Sequence[Mapping[str, A
 
     An input has `type` and any other of the fields of `inputs.CHECKS`; what it omits stays as it is, None
     clears, `members` replace those there are. Without `channel_id` it is the distinct channel of its members.
-    Every problem is raised at once, under `channels`. Users are locked before channels.
+    Every problem is raised at once, under `channels`. Users are locked before channels. An event tells of
+    those created.
     """
     problems, given = Problems(), list[Fields]()
     with problems.at("channels"):
@@ -101,6 +103,8 @@ async def _store(session: AsyncSession, given: Mapping[str, Fields], at: datetim
     """Writes checked channels and gives their whole rows by cid."""
     named = {cid: (fields["type"], fields["channel_id"]) for cid, fields in given.items()}
     rows = await queries.take_or_create(session, named, at)
+    created = [cid for cid in given if rows[cid]["created_at"] == at]
+    await events.record_messages(session, [], created, at)
     members = {cid: set(fields["members"]) for cid, fields in given.items() if "members" in fields}
     await _replace_members(session, rows, members, at)
     for cid, fields in given.items():

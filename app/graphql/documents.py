@@ -7,9 +7,12 @@ from typing import Any
 
 from graphql import (
     DocumentNode,
+    FieldNode,
+    GraphQLError,
     GraphQLSyntaxError,
     OperationDefinitionNode,
     OperationType,
+    ValidationRule,
     parse,
     recommended_rules,
     specified_rules,
@@ -40,12 +43,23 @@ class _Admitted:
     sizes: dict[str, Any]
 
 
+class NoIntrospection(ValidationRule):
+    """Refuses questions about the schema, which a setting has turned off; __typename stays."""
+
+    def enter_field(self, node: FieldNode, *_: Any) -> None:
+        """Refuses __schema and __type."""
+        if node.name.value in ("__schema", "__type"):
+            sentence = "Introspection is turned off here, by the setting CARILLON_INTROSPECTION=false."
+            self.report_error(GraphQLError(sentence, node))
+
+
 class Documents:
     """Admits documents to a schema."""
 
     def __init__(self, schema: Schema, settings: Settings) -> None:
         self._schema = schema._schema
         self._settings = settings
+        self._rules = RULES if settings.introspection else (*RULES, NoIntrospection)
         self._admitted: OrderedDict[str, _Admitted] = OrderedDict()
 
     def admit(self, query: str, variables: Mapping[str, Any] | None = None) -> DocumentNode:
@@ -66,7 +80,9 @@ class Documents:
         try:
             document = self._parsed(query)
             limits.check_document(self._schema, document, self._settings, variables)
-            errors = validate(self._schema, document, RULES, max_errors=MAX_ERRORS, hide_suggestions=True)
+            errors = validate(
+                self._schema, document, self._rules, max_errors=MAX_ERRORS, hide_suggestions=True
+            )
         except RecursionError:
             raise self._too_deep(query) from None
         if errors:

@@ -2,7 +2,7 @@
 
 Standard validation is quadratic in places (1.3 s for 44 kB), so that these limits come first: characters,
 tokens, operations, variables, then one walk over the selections for the rest. `first` and `last` count as
-given, by a variable too.
+given, by a variable too; a variable that is null or left out gives none.
 """
 
 import re
@@ -22,6 +22,7 @@ from graphql import (
     IntValueNode,
     ListValueNode,
     Node,
+    NullValueNode,
     ObjectValueNode,
     OperationDefinitionNode,
     StringValueNode,
@@ -132,6 +133,7 @@ class _Walk:
         self._fragments = {
             node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)
         }
+        self._defaults = _defaults(document)
         self._weights: dict[tuple[str, int], Weight] = {}
         self._open: set[str] = set()
         self._aliases = 0
@@ -225,22 +227,37 @@ class _Walk:
         return 1, 1 if most is None else self._page_size(node, most)
 
     def _page_size(self, node: FieldNode, most: int) -> int:
-        sizes = [
+        given = [
             self._given(argument.value, most)
             for argument in node.arguments or ()
-            if argument.name.value in PAGE_ARGUMENTS and argument.value.kind != "null_value"
+            if argument.name.value in PAGE_ARGUMENTS
         ]
+        sizes = [size for size in given if size is not None]
         return max(*sizes, 0) if sizes else min(DEFAULT_SIZE, most)
 
-    def _given(self, node: ValueNode, most: int) -> int:
-        """A page's size. What is no number, or a variable left to its default, counts as the most."""
+    def _given(self, node: ValueNode, most: int) -> int | None:
+        """A page's size; None where none is given. What is no number counts as the most."""
+        if isinstance(node, VariableNode):
+            return self._given_by(node.name.value, most)
+        if isinstance(node, NullValueNode):
+            return None
         if isinstance(node, IntValueNode) and len(node.value) <= 19:
             return min(int(node.value), most)
-        if isinstance(node, VariableNode):
-            value = self._variables.get(node.name.value, most)
-            if isinstance(value, int):
-                return min(value, most)
         return most
+
+    def _given_by(self, variable: str, most: int) -> int | None:
+        """As the request gives it; or else by the default, the largest where operations differ."""
+        if variable in self._variables:
+            value = self._variables[variable]
+            if value is None:
+                return None
+            return min(value, most) if isinstance(value, int) else most
+        defaults = self._defaults.get(variable, [])
+        sizes = [self._given(default, most) for default in defaults if default is not None]
+        given = [size for size in sizes if size is not None]
+        if given and len(given) < len(defaults):
+            given.append(min(DEFAULT_SIZE, most))
+        return max(given, default=None)
 
     def _plain_size(self, field: GraphQLField, parent: GraphQLNamedType | None) -> int:
         if not is_composite_type(get_named_type(field.type)):
@@ -272,6 +289,15 @@ class _Walk:
         elif isinstance(node, ObjectValueNode):
             for member in node.fields:
                 self._check_value(member.value, depth + 1)
+
+
+def _defaults(document: DocumentNode) -> dict[str, list[ValueNode | None]]:
+    """What the operations of a document give each variable that a request leaves out; None: nothing."""
+    found: dict[str, list[ValueNode | None]] = {}
+    for operation in document.definitions:
+        for variable in getattr(operation, "variable_definitions", None) or ():
+            found.setdefault(variable.variable.name.value, []).append(variable.default_value)
+    return found
 
 
 def _check_digits(digits: str) -> None:

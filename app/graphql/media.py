@@ -26,6 +26,17 @@ def negotiate(accept: str) -> str | None:
     return best
 
 
+def prefers_html(accept: str) -> bool:
+    """Whether a client names HTML, and nothing of ours that it likes as much: a browser that opens a page."""
+    qualities = dict.fromkeys(("text/html", GRAPHQL, JSON, EVENTS), 0.0)
+    for part in accept.split(","):
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        if name in qualities:
+            qualities[name] = max(qualities[name], _quality(parameters))
+    html = qualities.pop("text/html")
+    return html > max(qualities.values())
+
+
 def _quality(parameters: list[str]) -> float:
     for parameter in parameters:
         name, _, value = parameter.partition("=")

@@ -20,7 +20,7 @@ from app.graphql.execution import Operations, Request, answer, is_request_error,
 from app.graphql.failures import INTERNAL, Refused, refused
 from app.idempotency import service
 from app.idempotency.attempts import Attempt
-from app.idempotency.sealing import Seal
+from app.idempotency.sealing import Part, Seal
 from app.idempotency.service import Answered, Busy, Claimed, ClaimLost
 
 log = structlog.get_logger(__name__)
@@ -64,10 +64,11 @@ class Repeats:
         """The answer, of this execution or of an earlier one. Raises Refused (409) if the key was used for
         another request, or if an earlier execution takes too long to wait for."""
         try:
-            verdict = await self._claim(context, seal, seal.digest(_meaning(request)))
+            digest = seal.digest(_meaning(request))
+            verdict, row = await self._claim(context, seal, digest), seal.row(digest)
             if isinstance(verdict, Answered):
-                return Answer(orjson.loads(seal.open(verdict.response)), repeated=True)
-            return await self._execute(request, context, Attempt(context.database, seal, verdict))
+                return Answer(orjson.loads(row.open(verdict.response, Part.ANSWER)), repeated=True)
+            return await self._execute(request, context, Attempt(context.database, row, verdict))
         except ClaimLost:
             raise _busy() from None
         except AppError as failure:

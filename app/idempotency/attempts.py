@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database import Database, run_after_commit
 from app.idempotency import service
-from app.idempotency.sealing import Seal
+from app.idempotency.sealing import Part, SealedRow
 from app.idempotency.service import Claimed, ClaimLost
 
 log = structlog.get_logger(__name__)
@@ -22,16 +22,19 @@ MAX_RESPONSE_BYTES = 1_000_000
 
 
 class Attempt:
-    """What was committed under a key so far, by this execution and by those before it."""
+    """What was committed under a key so far, by this execution and by those before it.
 
-    def __init__(self, database: Database, seal: Seal, claimed: Claimed) -> None:
+    Raises Broken if what those before it stored was changed by somebody.
+    """
+
+    def __init__(self, database: Database, row: SealedRow, claimed: Claimed) -> None:
         self._database = database
-        self._seal = seal
+        self._row = row
         self._claim = claimed.claim
         self._outcomes: dict[str, Any] = {}
         self._refusals: dict[str, Any] = {}
         for line in claimed.outcomes.splitlines():
-            self._outcomes |= orjson.loads(seal.open(base64.b64decode(line)))
+            self._outcomes |= orjson.loads(row.open(base64.b64decode(line), Part.OUTCOME))
 
     def outcome(self, field: str) -> Any:
         """What came of a mutation field in an earlier execution, None if nothing did."""
@@ -50,8 +53,8 @@ class Attempt:
     async def _note(self, session: AsyncSession, outcome: dict[str, Any]) -> None:
         outcomes, line = {**self._refusals, **outcome}, b""
         if outcomes:
-            line = base64.b64encode(self._seal.close(orjson.dumps(outcomes))) + b"\n"
-        await service.note(session, self._seal.name, self._claim, line.decode())
+            line = base64.b64encode(self._row.close(orjson.dumps(outcomes), Part.OUTCOME)) + b"\n"
+        await service.note(session, self._row.name, self._claim, line.decode())
 
     @asynccontextmanager
     async def alive(self) -> AsyncIterator[None]:
@@ -68,7 +71,7 @@ class Attempt:
             await asyncio.sleep(SECONDS_BETWEEN_RENEWALS)
             try:
                 async with self._database.transaction() as session:
-                    await service.renew(session, self._seal.name, self._claim)
+                    await service.renew(session, self._row.name, self._claim)
             except ClaimLost:
                 return
             except Exception as error:  # if it goes on like this the claim is lost, and the commit finds out
@@ -80,15 +83,15 @@ class Attempt:
         if len(response) > MAX_RESPONSE_BYTES:
             await self.release()
             return
-        sealed = self._seal.close(response)
+        sealed = self._row.close(response, Part.ANSWER)
         async with self._database.transaction() as session:
-            await service.answer(session, self._seal.name, self._claim, sealed)
+            await service.answer(session, self._row.name, self._claim, sealed)
 
     async def release(self) -> None:
         """Leaves what is not committed to a repeat. Raises ClaimLost."""
         async with self._database.transaction() as session:
             await self._note(session, {})
-            await service.release(session, self._seal.name, self._claim)
+            await service.release(session, self._row.name, self._claim)
 
     async def forget(self) -> None:
         """Frees the key of a request that was not executed, now or earlier. Raises ClaimLost."""
@@ -96,7 +99,7 @@ class Attempt:
             await self.release()
             return
         async with self._database.transaction() as session:
-            await service.forget(session, self._seal.name, self._claim)
+            await service.forget(session, self._row.name, self._claim)
 
 
 class HeldDatabase(Database):

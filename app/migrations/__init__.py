@@ -30,6 +30,7 @@ for _domain in (
     "usage",
     "keys",
     "idempotency",
+    "webhooks",
 ):
     import_module(f"app.{_domain}.models")
 

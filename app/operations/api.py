@@ -11,7 +11,9 @@ from app.graphql.fields import MAX_SIZE, query
 VERSION = version("carillon")
 
 
-@strawberry.type(description="A worker process that lives: it was heard of within the last ten seconds.")
+@strawberry.type(
+    description="A worker or deliverer process that lives: it was heard of within the last ten seconds."
+)
 class WorkerHealth:
     """A heartbeat."""
 
@@ -20,7 +22,8 @@ class WorkerHealth:
         description="When it last said that it lives, by its machine's clock; every second as a rule."
     )
     sending: int = strawberry.field(
-        description="For how many running campaigns it has written messages within the last ten seconds."
+        description="For how many running campaigns it has written messages within the last ten seconds; of a"
+        " deliverer, to how many webhook endpoints it is posting."
     )
 
 
@@ -36,7 +39,8 @@ class SystemHealth:
         " later."
     )
     workers: list[WorkerHealth] = strawberry.field(
-        description="The workers that live, on all machines, by name. They are heard of through the queue.",
+        description="The workers and deliverers that live, on all machines, by name. They are heard of"
+        " through the queue.",
         metadata={MAX_SIZE: 100},
     )
     version: str = strawberry.field(description="The version of the process that answers.")

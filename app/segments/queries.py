@@ -25,6 +25,7 @@ from sqlmodel import col
 from app.channels.models import Channel, Member
 from app.database import DialectName, UtcDateTime, dialect_of
 from app.filters.language import parse
+from app.keyset import rows_of_each
 from app.segments.filtering import COLLECTIONS
 from app.segments.kinds import SegmentKind, SegmentType, SizeState
 from app.segments.models import Segment, SegmentTarget
@@ -118,14 +119,17 @@ async def targets_by_keys(
     for segment_no, target_id, sender_id in keys:
         groups[segment_no, sender_id].append(target_id)
     segments = await by_numbers(session, sorted({segment_no for segment_no, _ in groups}))
-    found: dict[TargetKey, tuple[Segment, datetime | None]] = {}
+    statements: dict[tuple[int, str | None], Select[Any]] = {}
     for (segment_no, sender_id), target_ids in groups.items():
         segment = segments.get(segment_no)
         if segment is not None and segment.deleted_at is None:
             target, statement = targets_of(dialect_of(session), segment, sender_id)
-            for target_id, since in await session.execute(statement.where(target.in_(target_ids))):
-                found[segment_no, target_id, sender_id] = (segment, since)
-    return found
+            statements[segment_no, sender_id] = statement.where(target.in_(target_ids))
+    return {
+        (segment_no, target_id, sender_id): (segments[segment_no], since)
+        for (segment_no, sender_id), rows in (await rows_of_each(session, statements)).items()
+        for target_id, since in rows
+    }
 
 
 async def count_range(

@@ -18,6 +18,7 @@ from app.campaigns.models import Campaign
 from app.campaigns.states import Status
 from app.channels import service as channels
 from app.database import changed, dialect_of, now
+from app.events import service as events
 from app.ids import message_ids
 from app.ledger.models import Batch, BatchReason, BatchTargets, OutcomeReason, RecipientStatus
 from app.ledger.queries import SAMPLES
@@ -241,9 +242,23 @@ async def deliver(
     entries: Sequence[Entry],
     shared: Shared,
 ) -> Made:
-    """Sends to every entry that is still PENDING, and writes the ledger rows of all. Locks the channels."""
+    """Sends to every entry that is still PENDING, and writes the ledger rows of all and the events. Locks the
+    channels."""
     created = await _take_channels(writer, entries, shared, blueprint.for_channels)
-    return Made(created, await _write(session, writer, blueprint, entries, shared))
+    users = await _write(session, writer, blueprint, entries, shared)
+    if not blueprint.campaign.skip_webhook:
+        await _record(session, blueprint.campaign, entries, shared)
+    return Made(created, users)
+
+
+async def _record(
+    session: AsyncSession, campaign: Campaign, entries: Sequence[Entry], shared: Shared
+) -> None:
+    """Writes the events of a slice: a row for its messages and one for the channels it created."""
+    ids = [entry.message_id for entry in entries if entry.message_id is not None]
+    created = dict.fromkeys(entry.cid for entry in entries if entry.created and entry.cid is not None)
+    by = None if shared.campaign_no is None else (shared.campaign_no, campaign.campaign_id)
+    await events.record_messages(session, ids, list(created), shared.now, by)
 
 
 async def close_batch(

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from scripts.benchmarks import report
+from scripts.benchmarks import delivering, report
 from scripts.benchmarks.comparing import Differing
 from scripts.benchmarks.interrupts import ending_in_order
 from scripts.benchmarks.places import PLACES, PlaceName
@@ -76,6 +76,46 @@ def send(
         errors.print(f"[bold red]Failed:[/] {failure}", highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
     report.show(plan, results)
+
+
+@app.command()
+def webhooks(
+    users: Annotated[
+        int, typer.Option(min=1_000, max=9_999_999, help="How many messages each campaign sends.")
+    ] = 60_000,
+    repeat: Annotated[int, typer.Option(min=1, max=99, help="How often all is measured; medians count.")] = 1,
+    databases: Annotated[str, typer.Option(help="Which databases, with commas between.")] = ",".join(PLACES),
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False,
+            exists=True,
+            help="Where the databases are made. Its path must be short (Unix sockets).",
+        ),
+    ] = None,
+) -> None:
+    """Campaigns whose messages are told by webhook: how fast, and what that costs the campaign.
+
+    A real worker sends, a real deliverer posts, and a receiver in a process of its own verifies every
+    signature with the published library. In turn: no endpoint; an endpoint that takes batches of 500; the
+    same beside one that answers after a second and one that never does; an endpoint that takes single
+    posts; and that with a campaign at 5,000 messages a second.
+
+    *While sending* is what had arrived when the campaign was completed, by the time of the campaign; *in
+    all* is until the last one had arrived. *Campaign, of that without* is the speed of the campaign by that
+    without an endpoint, within the same run. *Late* are first attempts that arrived after a later one, and by
+    how many places at most. The run **fails** if anything was lost, forged or doubled.
+    """
+    names = _names(databases)
+    errors = Console(stderr=True)
+    try:
+        with ending_in_order(), errors.status("") as status:
+            plan = delivering.Plan(users, repeat, directory)
+            results = [delivering.measure(name, plan, status.update) for name in names]
+    except (delivering.Unfaithful, WorkerFailed) as failure:
+        errors.print(f"[bold red]Failed:[/] {failure}", highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None
+    report.show_webhooks(plan, results)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
+from scripts.benchmarks import delivering
 from scripts.benchmarks.send import Plan, Result
 
 _TITLES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
@@ -18,18 +19,55 @@ def show(plan: Plan, results: Sequence[Result]) -> None:
         f"A campaign to {plan.users:,} users, {plan.workers} worker{'s' if plan.workers > 1 else ''}, "
         f"{_counted(plan.repeat)}, {os.cpu_count()} cores"
     )
-    heads = ["", *(_TITLES[result.name] for result in results)]
     columns = [_column(plan, result) for result in results]
+    _print(title, [_TITLES[result.name] for result in results], columns)
+
+
+def show_webhooks(plan: delivering.Plan, results: Sequence[delivering.Result]) -> None:
+    """Prints both tables, for each kind of database."""
+    for result in results:
+        title = (
+            f"{_TITLES[result.name]}: a campaign to {plan.users:,} users, one worker, one deliverer, "
+            f"{_counted(plan.repeat)}, {os.cpu_count()} cores"
+        )
+        alone = [run.campaign_seconds for run in result.runs[delivering.NONE]]
+        columns = [_webhooks(plan.users, kind, runs, alone) for kind, runs in result.runs.items()]
+        _print(title, [kind.label for kind in result.runs], columns)
+
+
+def _webhooks(
+    users: int, kind: delivering.Kind, runs: Sequence[delivering.Delivered], alone: Sequence[float]
+) -> dict[str, str]:
+    campaign = [users / run.campaign_seconds for run in runs]
+    ratio = median(alone) / median(run.campaign_seconds for run in runs)
+    told = [run for run in runs if run.counted]
+    first = [run.counted[0] for run in told]
+    return {
+        "messages a second, campaign": _spread(campaign, ""),
+        "campaign, of that without": "-" if kind.pace else f"{ratio:.2f}",
+        "events a second, while sending": _spread([run.during / run.campaign_seconds for run in told], ""),
+        "events a second, in all": _spread([run.events_a_second() for run in told], ""),
+        "posts": _spread([each.posts for each in first], ""),
+        "doubled": _spread([each.doubled for each in first], ""),
+        "late, by at most": ", ".join(f"{each.late:,} by {each.furthest}" for each in first) or "-",
+        "deliverer's processor time": _spread([run.processor_seconds for run in runs], "s"),
+        "deliverer's memory, peak": _megabytes(max(run.peak for run in runs)),
+        "deliverer's memory, its own": _megabytes(max(run.own_peak for run in runs)),
+    }
+
+
+def _print(title: str, labels: Sequence[str], columns: Sequence[dict[str, str]]) -> None:
+    heads = ["", *labels]
     rows = [(label, *(column[label] for column in columns)) for label in columns[0]]
     table = Table(*heads, title=title, title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    for each in table.columns[1:]:
+        each.justify = "right"
     for row in rows:
         table.add_row(*row, style="bold" if row[0] in ("start to completed", "ratio to the floor") else None)
     console = Console()
     console.print(table)
     console.print(f"\n{title}\n", markup=False, highlight=False, soft_wrap=True)
-    lines = [heads, ["---", *("---:" for _ in results)], *rows]
+    lines = [heads, ["---", *("---:" for _ in columns)], *rows]
     console.print(
         *(f"| {' | '.join(line)} |" for line in lines),
         sep="\n",
@@ -62,8 +100,11 @@ def _column(plan: Plan, result: Result) -> dict[str, str]:
 
 
 def _spread(values: Sequence[float], unit: str) -> str:
-    middle = f"{median(values):.2f} {unit}"
-    return middle if len(values) == 1 else f"{middle} ({min(values):.2f}-{max(values):.2f})"
+    if not values:
+        return "-"
+    shape = ".2f" if unit else ",.0f"
+    middle = f"{median(values):{shape}} {unit}".rstrip()
+    return middle if len(values) == 1 else f"{middle} ({min(values):{shape}}-{max(values):{shape}})"
 
 
 def _megabytes(value: int) -> str:

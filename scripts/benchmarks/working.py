@@ -1,10 +1,10 @@
-"""Worker processes as `carillon run` starts them, and what they cost."""
+"""Worker and deliverer processes as `carillon run` starts them, and what they cost."""
 
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,14 +62,25 @@ class Worker:
 
 
 @contextmanager
-def running(number: int, database_url: str, redis_url: str, directory: Path) -> Iterator[Sequence[Worker]]:
+def running(
+    number: int,
+    database_url: str,
+    redis_url: str,
+    directory: Path,
+    *,
+    role: str = "worker",
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Sequence[Worker]]:
     """So many workers on a database, ready to work; they are gone afterwards, and with this process."""
     workers: list[Worker] = []
     try:
         for position in range(number):
-            workers.append(_start(f"worker-{position + 1}", database_url, redis_url, directory))
+            name = f"{role}-{position + 1}"
+            workers.append(_start(role, name, database_url, redis_url, directory, settings or {}))
         deadline = time.monotonic() + _SECONDS_TO_START
-        while not all(worker.heartbeat.exists() for worker in workers) or _waits(redis_url):
+        while not all(worker.heartbeat.exists() for worker in workers) or (
+            role == "worker" and _waits(redis_url)
+        ):
             for worker in workers:
                 worker.check()
             if time.monotonic() > deadline:
@@ -84,7 +95,9 @@ def running(number: int, database_url: str, redis_url: str, directory: Path) -> 
             worker.heartbeat.unlink(missing_ok=True)
 
 
-def _start(name: str, database_url: str, redis_url: str, directory: Path) -> Worker:
+def _start(
+    role: str, name: str, database_url: str, redis_url: str, directory: Path, settings: Mapping[str, str]
+) -> Worker:
     directory.mkdir(exist_ok=True)
     heartbeat, log = directory / f"{name}.heartbeat", directory / f"{name}.log"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("CARILLON_")} | {
@@ -93,10 +106,11 @@ def _start(name: str, database_url: str, redis_url: str, directory: Path) -> Wor
         "CARILLON_DATA_DIR": str(directory),
         HEARTBEAT_FILE: str(heartbeat),
         NAME: name,
+        **settings,
     }
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app.child", "worker"],
+            [sys.executable, "-m", "app.child", role],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=output,

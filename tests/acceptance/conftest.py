@@ -129,6 +129,10 @@ class Carillon:
         """SIGKILL to the first worker; returns its process id."""
         return self._kill_one("app.child worker")
 
+    def kill_deliverer(self) -> int:
+        """SIGKILL to the first deliverer; returns its process id."""
+        return self._kill_one("app.child deliverer")
+
     def kill_api(self) -> int:
         """SIGKILL to the API; returns its process id."""
         return self._kill_one("app.child api")

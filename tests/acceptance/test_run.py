@@ -15,7 +15,7 @@ SECONDS_TO_START = 3.0
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_one_signal_stops_everything(server: Carillon, number: signal.Signals) -> None:
     server.start()
-    assert len(server.processes()) == 4  # the supervisor, the queue, the API, a worker
+    assert len(server.processes()) == 5  # the supervisor, the queue, the API, a worker, a deliverer
 
     assert server.stop(number) == 0
 
@@ -76,7 +76,12 @@ def test_nothing_survives_the_supervisor_and_it_starts_again(server: Carillon) -
 def test_what_dies_is_started_again(server: Carillon) -> None:
     server.start()
 
-    dead = {"valkey-server": server.kill_valkey(), "worker": server.kill_worker(), "api": server.kill_api()}
+    dead = {
+        "valkey-server": server.kill_valkey(),
+        "app.child worker": server.kill_worker(),
+        "app.child deliverer": server.kill_deliverer(),
+        "app.child api": server.kill_api(),
+    }
 
     for words, pid in dead.items():
         until(15, f"a successor of {words}", lambda: server.pid_of(words) not in (None, pid))  # noqa: B023

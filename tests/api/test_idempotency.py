@@ -14,7 +14,7 @@ from app.database import Database, now
 from app.graphql import repeats
 from app.idempotency import attempts, service
 from app.idempotency.models import IdempotencyKey
-from app.idempotency.sealing import Seal
+from app.idempotency.sealing import Part, Seal
 from app.keys.roles import Role
 from tests.api.campaigns import people
 from tests.api.conftest import Client, new_key
@@ -316,7 +316,24 @@ async def test_what_is_stored_cannot_be_read(sender: Sender, database: Database)
     secret = reply.body["data"]["createApiKey"]["secret"]
     stored = repr([row.model_dump() for row in await rows(database)])
     assert not any(text in stored for text in (secret, sender.client.key, "my key", "createApiKey"))
-    seal = Seal(sender.client.key, "my key")
+    sealed = Seal(sender.client.key, "my key")
     (row,) = await rows(database)
     assert row.response is not None
-    assert seal.open(row.response).decode() == reply.text
+    assert sealed.row(row.request_hash).open(row.response, Part.ANSWER).decode() == reply.text
+
+
+async def test_what_was_tampered_with_is_a_fault_and_nothing_is_done_again(
+    sender: Sender, database: Database
+) -> None:
+    first, second = await sender.create("k", "one"), await sender.create("l", "two")
+    assert first.status == second.status == 200
+    mine = Seal(sender.client.key, "k").name
+    (other,) = [row.response for row in await rows(database) if row.name != mine]
+    async with database.transaction() as session:
+        one = update(IdempotencyKey).where(col(IdempotencyKey.name) == mine)
+        await session.execute(one.values(response=other))
+    with capture_logs() as logs:
+        again = await sender.create("k", "one")
+    assert again.status == 500 and again.error["extensions"]["code"] == "INTERNAL"
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["fault"]
+    assert await sender.names() == ["one", "two"]

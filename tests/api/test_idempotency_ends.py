@@ -8,10 +8,11 @@ from sqlalchemy import select, update
 from sqlmodel import SQLModel
 from strawberry.types.base import get_object_definition
 
-from app.database import Database
+from app.database import Database, now
 from app.graphql import outcomes
 from app.keys.roles import Role
 from app.schema import schema
+from app.webhooks.models import Delivery, Endpoint
 from tests.api.campaigns import ERRORS, people, send_everything
 from tests.api.conftest import Client, new_key
 from tests.api.idempotency import CREATE, LIST, SENDER, TEMPLATE, End, Sender, ending, let_leases_run_out
@@ -72,6 +73,8 @@ CAMPAIGN, CHANNEL, DELETED = (
     "channel { cid memberCount }",
     "deletedIds",
 )
+ENDPOINT = "endpoint { endpointId url eventTypes enabled batchSize createdAt }"
+DELIVERY = "delivery { deliveryId status eventType nextAttemptAt payload }"
 STORIES: dict[str, tuple[dict[str, Any], str]] = {
     "addChannelMembers": ({"cid": "team:t", "userIds": ["u03"]}, CHANNEL),
     "addSegmentTargets": ({"segmentId": "list", "targetIds": ["a"]}, "segment { segmentId size }"),
@@ -81,28 +84,34 @@ STORIES: dict[str, tuple[dict[str, Any], str]] = {
         "campaign { id name }",
     ),
     "createSegment": ({"type": "USER"}, "segment { id segmentId size }"),
+    "createWebhookEndpoint": ({"url": "https://new.example.com"}, f"secret {ENDPOINT}"),
     "deleteCampaign": ({"campaignId": "draft"}, DELETED),
     "deleteChannels": ({"cids": ["team:t", "team:none"]}, DELETED),
     "deleteSegment": ({"segmentId": "list"}, DELETED),
+    "deleteWebhookEndpoint": ({"endpointId": "hook"}, DELETED),
     "deleteUsers": ({"userIds": ["u04", "nobody"], "eraseMessages": True}, DELETED),
     "duplicateCampaign": ({"campaignId": "done"}, "campaign { campaignId name status }"),
     "markChannelRead": ({"cid": "team:t", "userId": "u01"}, CHANNEL),
     "pauseCampaign": ({"campaignId": "running"}, CAMPAIGN),
+    "redeliverWebhook": ({"deliveryId": "delivery"}, DELIVERY),
     "removeChannelMembers": ({"cid": "team:t", "userIds": ["u01"]}, CHANNEL),
     "removeSegmentTargets": ({"segmentId": "list", "targetIds": ["b"]}, "segment { segmentId size }"),
     "resumeCampaign": ({"campaignId": "paused"}, CAMPAIGN),
     "retryRecipients": ({"campaignId": "done", "reasons": ["UNKNOWN_USER"]}, CAMPAIGN),
     "revokeApiKey": ({"keyId": "spare"}, "apiKey { keyId revokedAt }"),
+    "rotateWebhookSecret": ({"endpointId": "hook"}, f"secret {ENDPOINT}"),
     "startCampaign": ({"campaignId": "draft"}, CAMPAIGN),
     "stopCampaign": ({"campaignId": "running"}, CAMPAIGN),
     "testCampaign": (
         {"campaignId": "draft", "userIds": ["u00", "nobody"]},
         "results { userId messageId cid reason detail }",
     ),
+    "testWebhookEndpoint": ({"endpointId": "hook"}, DELIVERY),
     "unscheduleCampaign": ({"campaignId": "scheduled"}, CAMPAIGN),
     "updateCampaign": ({"campaignId": "draft", "name": "renamed"}, CAMPAIGN),
     "updateChannelMember": ({"cid": "team:t", "userId": "u01", "muted": True}, CHANNEL),
     "updateSegment": ({"segmentId": "list", "name": "renamed"}, "segment { segmentId name }"),
+    "updateWebhookEndpoint": ({"endpointId": "hook", "enabled": False, "batchSize": 5}, ENDPOINT),
     "upsertChannels": (
         {"channels": [{"type": "team", "channelId": "new", "members": ["u00", "u01"]}]},
         "channels { cid memberCount }",
@@ -120,7 +129,7 @@ def test_every_mutation_has_its_story() -> None:
 
 
 async def world(sender: Sender, database: Database, valkey_url: str) -> None:
-    """Campaigns of every status, a list, a channel and a key to spare."""
+    """Campaigns of every status, a list, a channel, a key to spare, and an endpoint that got a post."""
     direct = {"createChannels": True, "channelTemplate": {"type": "messaging"}, "userIds": ["u00", "nobody"]}
     audience = {"senderId": "sender", "messageTemplate": TEMPLATE, **direct}
     await sender.client.data(
@@ -146,6 +155,18 @@ async def world(sender: Sender, database: Database, valkey_url: str) -> None:
     async with database.transaction() as session:
         keys = SQLModel.metadata.tables["api_keys"]
         await session.execute(update(keys).where(keys.c.role == "VIEWER").values(key_id="spare"))
+    await delivered(database)
+
+
+async def delivered(database: Database) -> None:
+    """A webhook endpoint `hook` and its `delivery`."""
+    async with database.transaction() as session:
+        at = await now(session)
+        session.add(Endpoint(endpoint_id="hook", url="https://a.example.com", secret="whsec_", created_at=at))
+        delivery = {"id": "delivery", "seq": 1, "event_type": "campaign.paused", "status": 1}
+        holds: list[Any] = [["pruned", 0, 1]]
+        more = {"endpoint_id": "hook", "holds": holds, "size": 1, "created_at": at, "gives_up_at": at}
+        session.add(Delivery(**delivery, **more))
 
 
 async def everything(database: Database) -> dict[str, list[str]]:

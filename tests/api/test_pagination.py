@@ -28,6 +28,7 @@ LARGEST = {
     "Campaign.targets": 1_000,
     "Segment.targets": 10_000,
     "Campaign.recipients": 10_000,
+    "WebhookEndpoint.deliveries": 100,
 }
 PAGE = "edges { cursor node { id %s } } pageInfo { hasNextPage hasPreviousPage startCursor endCursor }"
 FILTERS = {
@@ -37,6 +38,7 @@ FILTERS = {
     "Query.campaigns": "filter: {status: {eq: DRAFT}}",
     "Segment.targets": 'filter: {targetId: {gte: "a"}}',
     "Campaign.recipients": "filter: {status: {eq: SENT}}",
+    "WebhookEndpoint.deliveries": "filter: {status: PENDING}",
 }
 
 

@@ -15,12 +15,14 @@ from sqlmodel import SQLModel, col
 from app.campaigns.models import Campaign, CampaignSegment, CampaignTarget
 from app.channels.models import Channel, Member
 from app.database import Database
+from app.events.models import Event
 from app.graphql.nodes import decode_id, encode_id
-from app.ids import new_number, new_uuid
+from app.ids import message_ids, new_number, new_uuid
 from app.ledger.models import Batch, BatchReason, BatchTargets, Plan, Recipient
 from app.messages.models import Message
 from app.segments.models import Segment, SegmentTarget
 from app.users.models import User
+from app.webhooks.models import Delivery, DeliveryStatus, Endpoint
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 PENDING = [f"v{number}" for number in range(6)]
@@ -45,6 +47,7 @@ class World:
         self.cids = [f"messaging:c{number:02}" for number in range(size)]
         self.segments: list[tuple[int, str]] = []  # number and kind
         self.campaigns: list[int] = []
+        self.endpoints = [f"e{number:02}" for number in range(3)]
 
     async def build(self) -> None:
         """Makes everything."""
@@ -60,6 +63,8 @@ class World:
             await session.flush()
             for number in range(self.size):
                 session.add_all(self._campaign(number))
+            for endpoint_id in self.endpoints:
+                session.add_all([self._endpoint(endpoint_id), *self._delivered(endpoint_id)])
             await session.flush()
 
     def parents(self, kind: str) -> list[str]:
@@ -75,6 +80,8 @@ class World:
                 return [encode_id("Segment", number) for number, _ in self.segments[: len(KINDS)]]
             case "Campaign":
                 return [encode_id("Campaign", self.campaigns[1])]
+            case "WebhookEndpoint":
+                return [encode_id("WebhookEndpoint", self.endpoints[1])]
         raise AssertionError(f"say where a {kind} is found in this world")
 
     async def add(self, name: str, parent_id: str) -> None:
@@ -115,6 +122,8 @@ class World:
                 return [CampaignTarget(campaign_no=int(key), target_id=f"u{new}")]
             case "Campaign.recipients":
                 return [await self._settled_one(session, int(key), f"u{new}")]
+            case "WebhookEndpoint.deliveries":
+                return [self._delivery(key, 1_000_000 + int(new[:6], 16))]
         raise AssertionError(f"say how rows come into {name}")
 
     def _target_of(self, kind: str, segment_no: int, new: str) -> list[SQLModel]:
@@ -168,6 +177,8 @@ class World:
             case "Recipient":
                 mine = col(Recipient.campaign_no) == int(parts[0])
                 return [delete(Recipient).where(mine, col(Recipient.target_id) == parts[1])]
+            case "WebhookDelivery":
+                return [delete(Delivery).where(col(Delivery.id) == key)]
         raise AssertionError(f"say how a {kind} goes")
 
     def _without_target(self, kind: str, segment_no: int, target_id: str) -> list[Any]:
@@ -309,4 +320,36 @@ class World:
             reason=1 if status > 1 else None,
             batch_no=1,
             settled_at=BEGIN,
+        )
+
+    def _endpoint(self, endpoint_id: str) -> Endpoint:
+        url = f"https://{endpoint_id}.example.com"
+        return Endpoint(endpoint_id=endpoint_id, url=url, secret="whsec_", created_at=self._when())
+
+    def _delivered(self, endpoint_id: str) -> list[SQLModel]:
+        """Deliveries of messages that are there."""
+        first = message_ids(self.size)
+        event = Event(
+            id=new_uuid(),
+            type="message.new",
+            size=self.size,
+            data={"campaign_id": None, "first": first[0], "last": first[-1]},
+            created_at=BEGIN,
+        )
+        messages = [self._message(self.cids[0], 500_000 + self.chance.randrange(400_000)) for _ in first]
+        for message_id, message in zip(first, messages, strict=True):
+            message.id = message_id
+        return [event, *messages, *(self._delivery(endpoint_id, seq, event) for seq in range(self.size))]
+
+    def _delivery(self, endpoint_id: str, seq: int, event: Event | None = None) -> Delivery:
+        return Delivery(
+            id=new_uuid(),
+            endpoint_id=endpoint_id,
+            seq=seq,
+            event_type="message.new",
+            holds=[[event.id if event else "pruned", seq if event else 0, 1]],
+            size=1,
+            status=self.chance.choice(list(DeliveryStatus)),
+            created_at=BEGIN,
+            gives_up_at=BEGIN,
         )

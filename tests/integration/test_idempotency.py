@@ -16,7 +16,7 @@ from app.errors import Conflict
 from app.idempotency import attempts, service
 from app.idempotency.attempts import Attempt, HeldDatabase
 from app.idempotency.models import IdempotencyKey
-from app.idempotency.sealing import Seal
+from app.idempotency.sealing import Broken, Part, Seal, SealedRow
 from app.idempotency.service import Answered, Busy, Claimed, ClaimLost
 from app.users.models import User
 from app.users.service import upsert_users
@@ -32,7 +32,7 @@ async def claim(database: Database, name: str = SEAL.name, request: str = "r") -
 async def attempt(database: Database) -> Attempt:
     verdict = await claim(database)
     assert isinstance(verdict, Claimed)
-    return Attempt(database, SEAL, verdict)
+    return Attempt(database, SEAL.row("r"), verdict)
 
 
 async def age(database: Database, **changes: timedelta) -> None:
@@ -80,7 +80,7 @@ async def test_another_request_is_a_conflict_also_while_the_first_is_under_way(d
 async def test_an_answer_is_found_again(database: Database) -> None:
     await (await attempt(database)).answer(b'{"data": 1}')
     verdict = await claim(database)
-    assert isinstance(verdict, Answered) and SEAL.open(verdict.response) == b'{"data": 1}'
+    assert isinstance(verdict, Answered) and opened(SEAL.row("r"), verdict.response) == b'{"data": 1}'
 
 
 async def test_a_change_commits_with_its_outcome(database: Database) -> None:
@@ -267,14 +267,44 @@ async def test_pruning_spares_a_key_that_is_used_anew_this_moment(database: Data
     assert await count(database, IdempotencyKey) == 1
 
 
-def test_a_seal_hides_and_finds_again() -> None:
-    content = bytes(range(256)) * 3
-    sealed = SEAL.close(content)
-    assert Seal("car_secret", "key").open(sealed) == content
-    assert SEAL.open(SEAL.close(b"")) == b""
-    assert SEAL.close(content) != sealed
-    assert content[:16] not in sealed
+CONTENT = bytes(range(256)) * 3
+
+
+def opened(row: SealedRow, sealed: bytes, part: Part = Part.ANSWER) -> bytes | None:
+    """What a row finds in sealed content; None if that is not its own."""
+    try:
+        return row.open(sealed, part)
+    except Broken:
+        return None
+
+
+def test_what_is_sealed_is_found_again_and_looks_different_each_time() -> None:
+    row = SEAL.row("r")
+    sealed = [row.close(CONTENT, Part.ANSWER) for _ in range(100)]
+    assert len(set(sealed)) == 100
+    assert not any(CONTENT[:16] in each for each in sealed)
+    again = Seal("car_secret", "key").row("r")
+    assert all(again.open(each, Part.ANSWER) == CONTENT for each in sealed)
+    assert again.open(row.close(b"", Part.OUTCOME), Part.OUTCOME) == b""
+
+
+def test_every_change_to_what_is_sealed_is_noticed() -> None:
+    row = SEAL.row("r")
+    sealed = row.close(b"an answer", Part.ANSWER)
+    for place in range(len(sealed)):
+        for bit in range(8):
+            flipped = bytes([sealed[place] ^ 1 << bit])
+            assert opened(row, sealed[:place] + flipped + sealed[place + 1 :]) is None
+        assert opened(row, sealed[:place]) is None
+    assert opened(row, sealed + b"x") is None
+
+
+def test_only_the_same_key_request_and_part_open_it() -> None:
+    sealed = SEAL.row("r").close(CONTENT, Part.ANSWER)
     others = [Seal("car_secret", "key2"), Seal("car_other", "key"), Seal("car_secretk", "ey")]
     assert len({seal.name for seal in (SEAL, *others)}) == 4
     assert len({seal.digest(b"x") for seal in (SEAL, *others)}) == 4
-    assert all(seal.open(sealed) != content for seal in others)
+    assert all(opened(seal.row("r"), sealed) is None for seal in others)
+    assert opened(SEAL.row("another request"), sealed) is None
+    assert opened(SEAL.row("r"), sealed, Part.OUTCOME) is None
+    assert opened(SEAL.row("r"), sealed) == CONTENT

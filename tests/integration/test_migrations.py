@@ -9,6 +9,7 @@ from app import migrations
 from app.campaigns.models import Campaign
 from app.database import Database
 from app.ledger.models import Plan
+from app.webhooks import queries as webhooks
 from tests.integration.campaigning import (
     add_channel,
     add_list,
@@ -21,7 +22,8 @@ from tests.integration.campaigning import (
     start,
     work,
 )
-from tests.semantics.acting import BREAKS_FOR_ODD, resume, retry
+from tests.integration.hearing import dispatch, hear, listen
+from tests.semantics.acting import BREAKS_FOR_ODD, events, resume, retry
 from tests.semantics.test_reading import mark_read, stats, to_channels
 
 FIRST_SCHEMA = "0001"
@@ -112,3 +114,23 @@ async def test_what_a_fault_paused_waits_for_somebody(database: Database, down_a
     assert (campaign.status, campaign.faults, campaign.resume_at) == ("PAUSED", 0, None)
     await resume(database)
     assert (await work(database)).status == "COMPLETED"
+
+
+async def test_webhooks_are_gone_and_what_happened_before_is_not_told(
+    database: Database, down_and_up: Migrate
+) -> None:
+    """Events of campaigns stay; those that only endpoints were written for go with them."""
+    await listen(database)
+    await add_users(database, ["sender", "ann"])
+    await create(database, user_ids=["ann"])
+    await start(database)
+    await work(database)
+    before = await events(database)
+    database = await down_and_up(database)
+    kept = [kind for kind in before if kind.startswith("campaign.")]
+    assert len(kept) < len(before) and await events(database) == kept
+    async with database.read() as session:
+        assert await webhooks.listed(session) == []
+    late = await listen(database)
+    assert await dispatch(database) == 0
+    assert await hear(database, late) == []

@@ -100,7 +100,21 @@ def test_limits_name_the_limit_and_what_was_given(document: str, limit: int, giv
     [
         ("{ trees(first: 100) { nodes { id text } } }", 1 + 100 * 2),
         ("{ trees(first: 100) { edges { cursor node { id } } } }", 1 + 100 * 3),
-        ("query ($n: Int) { trees(first: $n) { nodes { id text } } }", 1 + 100 * 2),
+        ("query ($n: Int) { trees(first: $n) { nodes { id text id text } } }", 1 + 30 * 4),
+        ("query ($n: Int, $m: Int) { trees(first: $n, last: $m) { nodes { id text id text } } }", 1 + 30 * 4),
+        ("query ($n: Int = null) { trees(first: $n) { nodes { id text id text } } }", 1 + 30 * 4),
+        ("query ($n: Int = 90) { trees(first: $n, last: null) { nodes { id text } } }", 1 + 90 * 2),
+        ("query ($n: Int = 1e9) { trees(first: $n) { nodes { id text } } }", 1 + 100 * 2),
+        (
+            "query A($n: Int = 1) { ...f } query B($n: Int) { ...f } query C($n: Int = 40) { ...f } "
+            "fragment f on Query { trees(first: $n) { nodes { id text id text } } }",
+            1 + 40 * 4,
+        ),
+        (
+            "query A($n: Int = 1) { ...f } query B($n: Int) { ...f } "
+            "fragment f on Query { trees(first: $n) { nodes { id text id text } } }",
+            1 + 30 * 4,
+        ),
         ("{ trees { nodes { id text leaves(last: 2) { nodes { id } } } } }", 1 + 30 * (3 + 2)),
         ("{ trees { nodes { leaves { nodes { id } } } } }", 1 + 30 * (1 + 30)),
         ("{ few { id text text } }", 1 + 50 * 3),
@@ -171,6 +185,18 @@ def test_a_known_document_is_neither_parsed_nor_validated_again() -> None:
 
 
 PAGED = "query ($n: Int) { trees(first: $n) { nodes { leaves(first: $n) { nodes { id } } } } }"
+
+
+def test_a_document_that_pages_both_ways_costs_the_way_it_is_paged() -> None:
+    document = """query ($first: Int, $last: Int = 60, $after: String) {
+      trees(first: $first, last: $last, after: $after) { nodes { id text } } }"""
+    documents = Documents(SCHEMA, Settings(max_document_cost=1 + 50 * 2))
+    documents.admit(document, {"first": 50, "last": None})
+    documents.admit(document, {"first": None, "last": 50})
+    documents.admit(document, {"first": None, "last": None})
+    for too_much in ({"first": 51, "last": None}, {"first": None, "last": 51}, {"first": 50}):
+        with pytest.raises(Refused):
+            documents.admit(document, too_much)
 
 
 def test_a_page_size_in_a_variable_counts_as_the_request_gives_it() -> None:

@@ -37,6 +37,18 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.messages_per_second is None
 
 
+def test_networks_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARILLON_WEBHOOK_ALLOWED_NETWORKS", "10.1.0.0/16, fd00::/8,127.0.0.1,")
+    assert [str(each) for each in load().webhook_allowed_networks] == [
+        "10.1.0.0/16",
+        "fd00::/8",
+        "127.0.0.1/32",
+    ]
+    monkeypatch.setenv("CARILLON_WEBHOOK_ALLOWED_NETWORKS", "10.1.0.0/8")
+    with pytest.raises(SettingsError, match="CARILLON_WEBHOOK_ALLOWED_NETWORKS: a comma-separated list"):
+        load()
+
+
 def test_what_is_given_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CARILLON_PORT", "8123")
 

@@ -1,0 +1,245 @@
+"""One deliverer: finds what is due, holds endpoints by leases, posts, and writes how it ended.
+
+Its turns read and write rows, some ten times a second; posts run beside them. The rows decide everything:
+whatever a killed deliverer had in hand is due again for the next one, under the same id.
+"""
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass, field
+from datetime import timedelta
+from random import shuffle
+from secrets import token_hex
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.database import Database, now
+from app.settings import Settings
+from app.webhooks import bodies, delivering, dispatching, expanding, leases, service
+from app.webhooks.delivering import Ending
+from app.webhooks.leases import Outlook, Seen
+from app.webhooks.models import Endpoint
+from app.webhooks.posting import Poster
+from app.webhooks.routes import Clock, Route
+from app.webhooks.schedule import Health
+
+log = structlog.get_logger(__name__)
+
+SECONDS_BETWEEN_WRITES = 0.1
+SECONDS_BETWEEN_LOOKS, SECONDS_WHEN_QUIET = 0.25, 0.5
+SECONDS_UNTIL_QUIET = 10.0
+SECONDS_WITHOUT_ENDPOINTS = 2.0
+SECONDS_BETWEEN_RENEWALS = 3.0
+SECONDS_TO_END_POSTS = 1.2
+TAKEN_AT_ONCE = 4  # endpoints a look, so that deliverers share them
+EXPANDED_AT_ONCE = 1_000
+MOST_BYTES = 64_000_000  # of bodies in hand, all endpoints together
+LEAST_BYTES_EACH, MOST_BYTES_EACH = 1_000_000, 8_000_000
+ROUNDS_OF_READING = 8
+CLOCK_SLACK = timedelta(milliseconds=5)
+
+
+class Deliverer:
+    """The endpoints that one process posts to. `turn` again and again; `close` once."""
+
+    def __init__(self, database: Database, poster: Poster, settings: Settings, name: str) -> None:
+        self._database = database
+        self._poster = poster
+        self._most_in_flight = settings.webhook_connections
+        self._name = f"{name}~{token_hex(4)}"  # a successor of the same name must not pass for us
+        self._clock = Clock()
+        self._routes: dict[str, Route] = {}
+        self._free: list[str] = []
+        self._bell = asyncio.Event()
+        self._next_look = self._next_renewal = self._stirred_at = 0.0
+
+    @property
+    def posting_to(self) -> int:
+        """How many endpoints it has something in hand for."""
+        return sum(route.is_busy() for route in self._routes.values())
+
+    def wake(self) -> None:
+        """There may be something to do: ends the wait."""
+        self._bell.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Waits so long, or until it is woken."""
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._bell.wait(), seconds)
+
+    async def turn(self) -> float:
+        """Looks, writes and reads once; returns in how many seconds the next turn is due, at the latest."""
+        begun = time.monotonic()
+        self._bell.clear()
+        if begun >= self._next_look:
+            await self._look()
+        await self._write()
+        await self._read()
+        if any(route.is_busy() for route in self._routes.values()):
+            return begun + SECONDS_BETWEEN_WRITES - time.monotonic()
+        return self._next_look - time.monotonic()
+
+    async def close(self) -> None:
+        """Waits a moment for posts in flight, writes how they ended, and gives every endpoint back. What was
+        broken off is due again for whoever comes next."""
+        await asyncio.gather(*(route.finish(SECONDS_TO_END_POSTS) for route in self._routes.values()))
+        self._free = []
+        await self._write(leaving=True)
+
+    # --- looking
+
+    async def _look(self) -> None:
+        """Hands events to whoever wants them, and sees what became of our endpoints and which are free."""
+        outlook, more = await self._outlook(), False
+        if outlook.undispatched or not outlook.seen:
+            more = await dispatching.dispatch(self._database) == dispatching.AT_ONCE
+            outlook = await self._outlook()
+        seen = {each.endpoint.endpoint_id: each for each in outlook.seen}
+        for endpoint_id, route in list(self._routes.items()):
+            self._see(route, seen.get(endpoint_id))
+        free = [key for key, each in seen.items() if key not in self._routes and each.is_free(outlook.at)]
+        shuffle(free)  # deliverers that look at the same time take different ones
+        self._free = free[:TAKEN_AT_ONCE]
+        if outlook.undispatched or self._routes or self._free:
+            self._stirred_at = time.monotonic()
+        self._next_look = time.monotonic() + (0.0 if more else self._pause(bool(outlook.seen)))
+
+    def _pause(self, endpoints: bool) -> float:
+        """Until the next look: idle, a look costs more than all else that a deliverer does."""
+        if not endpoints:
+            return SECONDS_WITHOUT_ENDPOINTS
+        quiet = time.monotonic() - self._stirred_at > SECONDS_UNTIL_QUIET
+        return SECONDS_WHEN_QUIET if quiet else SECONDS_BETWEEN_LOOKS
+
+    async def _outlook(self) -> Outlook:
+        async with self._database.read() as session:
+            outlook = await leases.look(session)
+        self._clock.set(outlook.at)
+        return outlook
+
+    def _see(self, route: Route, seen: Seen | None) -> None:
+        if seen is None:
+            route.stop()  # deleted; it is let go with the next writing
+        elif seen.endpoint.leased_by != self._name:
+            self._lose(route)
+        else:
+            route.adopt_health(seen.endpoint)
+            route.see(seen.endpoint)
+            route.queued, route.due = seen.queued, route.due or seen.due
+
+    def _lose(self, route: Route) -> None:
+        route.lose()
+        self._routes.pop(route.key, None)
+        log.warning("lost a webhook endpoint to another deliverer", endpoint=route.key)
+
+    # --- writing
+
+    async def _write(self, *, leaving: bool = False) -> None:
+        """One transaction for all that is to be written now."""
+        round_ = Round(
+            leave=[route for route in self._routes.values() if leaving or route.may_leave()],
+            expand=[] if leaving else [route for route in self._routes.values() if route.wants_expansion()],
+            ended={route: route.take_endings() for route in self._routes.values() if route.endings},
+        )
+        renews = bool(self._routes) and time.monotonic() >= self._next_renewal
+        if not (round_.leave or round_.expand or round_.ended or self._free or renews):
+            return
+        try:
+            async with self._database.transaction() as session:
+                await self._write_in(session, round_)
+        except BaseException:
+            for route, endings in round_.ended.items():
+                route.endings = endings + route.endings
+            raise
+        self._next_renewal = time.monotonic() + SECONDS_BETWEEN_RENEWALS
+        self._go_on(round_)
+
+    async def _write_in(self, session: AsyncSession, round_: "Round") -> None:
+        at = await now(session)
+        round_.mine = await leases.renew(session, self._name, list(self._routes), at)
+        ours = {route: endings for route, endings in round_.ended.items() if route.key in round_.mine}
+        await delivering.settle(session, [ending for endings in ours.values() for ending in endings], at)
+        for key, endpoint in round_.mine.items():
+            await self._note(session, self._routes[key], endpoint, round_)
+        await self._expand(session, round_)
+        if self._free:
+            round_.taken = await leases.take(session, self._name, self._free, at)
+        if round_.leave:
+            await leases.give_back(session, self._name, [route.key for route in round_.leave])
+
+    async def _note(self, session: AsyncSession, route: Route, endpoint: Endpoint, round_: "Round") -> None:
+        if route.health != route.written_health:
+            round_.noted[route] = route.health
+            await delivering.note_health(session, route.key, route.health)
+        if route.disable_because is not None and endpoint.enabled:
+            await service.disable(session, endpoint.endpoint_id, route.disable_because)
+
+    async def _expand(self, session: AsyncSession, round_: "Round") -> None:
+        room = EXPANDED_AT_ONCE
+        shuffle(round_.expand)
+        for route in round_.expand:
+            if room > 0 and route.key in round_.mine:
+                made = await expanding.expand(session, round_.mine[route.key], min(room, route.expansion()))
+                round_.expanded[route] = made
+                room -= made
+
+    def _go_on(self, round_: "Round") -> None:
+        """After the commit."""
+        for route in list(self._routes.values()):
+            if route.key not in round_.mine:
+                self._lose(route)
+        for route, health in round_.noted.items():
+            route.written_health = health
+        for route, endings in round_.ended.items():
+            route.written(endings)
+        for route, made in round_.expanded.items():
+            route.queued = route.due = made > 0
+        for key, endpoint in round_.mine.items():
+            self._routes[key].see(endpoint)
+        for route in round_.leave:
+            self._routes.pop(route.key, None)
+        for endpoint in round_.taken:
+            self._routes[endpoint.endpoint_id] = Route(
+                endpoint, self._poster, self._clock, self._most_in_flight, self.wake
+            )
+        self._free = []
+
+    # --- reading
+
+    async def _read(self) -> None:
+        """Fills up what is ready, each endpoint in turn, a little at a time."""
+        each = MOST_BYTES // max(1, len(self._routes))
+        most_bytes = min(max(each, LEAST_BYTES_EACH), MOST_BYTES_EACH)
+        for _ in range(ROUNDS_OF_READING):
+            hungry = [(route, room) for route in self._routes.values() if (room := route.room(most_bytes))]
+            for route, room in hungry:
+                await self._feed(route, room)
+                await asyncio.sleep(0)  # posts go on
+            if not hungry:
+                return
+
+    async def _feed(self, route: Route, room: int) -> None:
+        at = self._clock.now() + CLOCK_SLACK
+        async with self._database.read() as session:
+            found = await delivering.due(session, route.key, at, room, route.in_hand)
+            built = await bodies.build(session, found) if found else {}
+        route.due = len(found) == room
+        route.feed(found, built)
+
+
+@dataclass
+class Round:
+    """What one transaction writes, and what it found."""
+
+    leave: list[Route]
+    expand: list[Route]
+    ended: dict[Route, list[Ending]]
+    mine: dict[str, Endpoint] = field(default_factory=dict)
+    noted: dict[Route, Health] = field(default_factory=dict)
+    expanded: dict[Route, int] = field(default_factory=dict)
+    taken: list[Endpoint] = field(default_factory=list)

@@ -1,0 +1,149 @@
+"""When attempts come again, and when an endpoint rests: for whatever numbers."""
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.webhooks.schedule import (
+    BACKOFF,
+    HEALTHY,
+    LONGEST_REST,
+    LONGEST_RETRY_AFTER,
+    Health,
+    is_too_late,
+    next_attempt,
+    retry_after,
+)
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+THREE_DAYS = timedelta(days=3)
+CHANCES = st.floats(0, 1, exclude_max=True)
+
+
+@given(attempts=st.integers(1, 1_000), chance=CHANCES, left=st.timedeltas(timedelta(seconds=-9), THREE_DAYS))
+def test_the_next_attempt_is_within_its_step_and_never_after_the_end(
+    attempts: int, chance: float, left: timedelta
+) -> None:
+    ends = NOW + left
+    again = next_attempt(attempts, NOW, ends, chance=lambda: chance)
+    if left <= timedelta(0):
+        assert again is None
+        return
+    step = BACKOFF[min(attempts, len(BACKOFF)) - 1]
+    assert again is not None
+    assert again == ends or NOW + step / 2 <= again <= NOW + step
+    assert NOW < again <= ends
+
+
+@given(chances=st.lists(CHANCES, min_size=1, max_size=50))
+def test_attempts_go_on_for_three_days_and_end_then(chances: list[float]) -> None:
+    at, ends, attempts = NOW, NOW + THREE_DAYS, 0
+    gaps = []
+    while True:
+        attempts += 1
+        again = next_attempt(attempts, at, ends, chance=lambda: chances[attempts % len(chances)])
+        if again is None:
+            break
+        gaps.append(again - at)
+        at = again
+    assert at == ends  # the last attempt is made when the time is up
+    assert 20 <= attempts <= 48
+    assert max(gaps) <= timedelta(hours=4)
+
+
+@given(
+    asked=st.timedeltas(timedelta(seconds=1), LONGEST_RETRY_AFTER),
+    chance=CHANCES,
+    attempts=st.integers(1, 99),
+)
+def test_what_the_receiver_asks_for_is_granted_and_little_more(
+    asked: timedelta, chance: float, attempts: int
+) -> None:
+    again = next_attempt(attempts, NOW, NOW + THREE_DAYS, asked, chance=lambda: chance)
+    assert again is not None
+    assert NOW + asked <= again <= NOW + asked * 1.1 + timedelta(microseconds=1)
+
+
+def test_what_is_asked_for_beyond_the_end_is_the_end() -> None:
+    assert next_attempt(1, NOW, NOW + timedelta(minutes=1), timedelta(minutes=2)) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, None),
+        ("120", timedelta(seconds=120)),
+        (" 7 ", timedelta(seconds=7)),
+        ("0", timedelta(seconds=1)),
+        ("999999999999999999999999", None),
+        ("86401", LONGEST_RETRY_AFTER),
+        (format_datetime(NOW + timedelta(minutes=5), usegmt=True), timedelta(minutes=5)),
+        (format_datetime(NOW - timedelta(minutes=5), usegmt=True), timedelta(seconds=1)),
+        ("Sat, 21 Nov 2026 12:00:30 -0000", timedelta(seconds=30)),
+        ("Sat, 21 Nov 9999 12:00:30 GMT", LONGEST_RETRY_AFTER),
+        ("soon", None),
+        ("-5", None),
+        ("1.5", None),
+        ("", None),
+        ("Sat, 99 Nov 2026 12:00:30 GMT", None),
+        ("²", None),
+        ("1" * 200, None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(header: str | None, expected: timedelta | None) -> None:
+    assert retry_after(header, NOW) == expected
+
+
+@given(st.text(max_size=120))
+def test_whatever_stands_in_retry_after_it_is_bounded_or_ignored(header: str) -> None:
+    asked = retry_after(header, NOW)
+    assert asked is None or timedelta(seconds=1) <= asked <= LONGEST_RETRY_AFTER
+
+
+def failed(times: int, *, every: timedelta = timedelta(seconds=1)) -> tuple[Health, datetime]:
+    """An endpoint that has failed so often, and when it did so last."""
+    health, at = HEALTHY, NOW
+    for _ in range(times):
+        health, at = health.after_failure(at), at + every
+    return health, at - every
+
+
+def test_it_rests_after_ten_failures_in_a_row_then_twice_as_long_up_to_five_minutes() -> None:
+    assert not failed(9)[0].rests
+    rests = []
+    for times in range(10, 25):
+        health, at = failed(times)
+        assert health.rests and health.rests_until is not None
+        rests.append((health.rests_until - at).total_seconds())
+    assert rests == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300, 300, 300]
+
+
+def test_posts_that_were_in_flight_when_it_was_sent_to_rest_change_nothing() -> None:
+    health, at = failed(10)
+    for _ in range(90):
+        assert health.after_failure(at, probe=False) == health
+    assert health.after_failure(at, probe=True).failures == 11
+
+
+def test_it_rests_at_least_as_long_as_it_asks_for() -> None:
+    health, at = failed(9)
+    rested = health.after_failure(at, retry_after=timedelta(minutes=7))
+    assert rested.rests_until == at + timedelta(minutes=7)
+    assert LONGEST_REST < timedelta(minutes=7)
+
+
+def test_a_day_of_nothing_but_failures_wears_it_out() -> None:
+    health, at = failed(10, every=timedelta(hours=1))
+    assert not health.worn_out(at)
+    assert not health.worn_out(NOW + timedelta(hours=23, minutes=59))
+    assert health.worn_out(NOW + timedelta(days=1))
+    assert not failed(9)[0].worn_out(NOW + timedelta(days=2))  # too few to tell
+
+
+def test_a_delivery_whose_time_was_long_up_is_not_attempted() -> None:
+    assert not is_too_late(NOW, NOW)
+    assert not is_too_late(NOW, NOW + timedelta(minutes=59))
+    assert is_too_late(NOW, NOW + timedelta(minutes=61))
