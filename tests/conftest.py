@@ -23,7 +23,8 @@ fsync = off
 full_page_writes = off
 wal_level = minimal
 max_wal_senders = 0
-max_wal_size = 256MB
+max_wal_size = 64MB
+min_wal_size = 32MB
 autovacuum = off
 max_connections = 200
 """
