@@ -32,10 +32,12 @@ REDIS_URL = "CARILLON_REDIS_URL"
 
 
 class Signals:
-    """The signals that stop us, counted; and a wait that any signal ends, a child's death too."""
+    """The signals that stop us, counted; when the first came, by the monotonic clock; and a wait that any
+    signal ends, a child's death too."""
 
     def __init__(self) -> None:
         self.stops = 0
+        self.first = 0.0
         self._ear, self._mouth = socket.socketpair()
 
     @contextmanager
@@ -56,6 +58,7 @@ class Signals:
             signal.set_wakeup_fd(-1)
 
     def _count(self, *_: object) -> None:
+        self.first = self.first or time.monotonic()
         self.stops += 1
 
     def wait(self, seconds: float) -> None:
@@ -99,9 +102,8 @@ class Supervisor:
             while not self._signals.stops:
                 self._look_after()
                 self._signals.wait(0.05 if self._step else 0.5)
-            log.info("stopping")
         finally:
-            self._end()
+            self._end(self._signals.stops)
 
     def _start(self) -> None:
         if self._queue:
@@ -165,19 +167,24 @@ class Supervisor:
             connection.close()
         return None if answer.status == http.HTTPStatus.OK else body
 
-    def _end(self) -> None:
+    def _end(self, told: int) -> None:
+        """Ends everything. `told` is how many signals led here; one more, and nothing is waited for.
+
+        The time is counted from the first, which may have come while we asked a child that does not answer.
+        """
+        if told:
+            log.info("stopping")
         self._listening.close()
         programs = [*self._programs, *self._guests]
-        self._end_all(programs, SECONDS_TO_END)
+        self._end_all(programs, told, (self._signals.first if told else time.monotonic()) + SECONDS_TO_END)
         if self._queue:  # last, so that nobody misses it
-            self._end_all([self._queue], SECONDS_FOR_QUEUE_TO_END)
+            self._end_all([self._queue], told, time.monotonic() + SECONDS_FOR_QUEUE_TO_END)
 
-    def _end_all(self, children: Iterable[Child], seconds: float) -> None:
-        """Asks them to end; kills who still lives after `seconds`, or at once when told to stop again."""
+    def _end_all(self, children: Iterable[Child], told: int, deadline: float) -> None:
+        """Asks them to end; kills who still lives at the deadline, or at once when told to stop again."""
         children = list(children)
         for child in children:
             child.terminate()
-        told, deadline = self._signals.stops, time.monotonic() + seconds
         while not all(child.has_ended() for child in children):
             if self._signals.stops > told or time.monotonic() > deadline:
                 break

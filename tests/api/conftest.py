@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 import uvicorn
+from starlette.applications import Starlette
 
 from app import valkey
 from app.database import Database
@@ -54,6 +55,18 @@ async def new_key(database: Database, role: Role) -> str:
     return secret
 
 
+class Served(Server):
+    """Ends when it is told; uvicorn would look ten times a second whether it was."""
+
+    def __init__(self, app: Starlette, config: uvicorn.Config) -> None:
+        super().__init__(app, config)
+        self.told = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.told.wait()
+
+
 @contextlib.asynccontextmanager
 async def serving(settings: Settings, redis_url: str) -> AsyncIterator[str]:
     """The application on a free port; gives its address, and stops it as SIGTERM would."""
@@ -67,7 +80,7 @@ async def serving(settings: Settings, redis_url: str) -> AsyncIterator[str]:
             ws_max_size=settings.max_body_bytes,
             timeout_graceful_shutdown=1,
         )
-        server = Server(app, config)
+        server = Served(app, config)
         running = asyncio.create_task(server.serve(sockets=[listening]))
         while not server.started:
             assert not running.done(), "the application did not start"
@@ -75,7 +88,7 @@ async def serving(settings: Settings, redis_url: str) -> AsyncIterator[str]:
         try:
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:
-            server.should_exit = True
+            server.told.set()
             await running
 
 

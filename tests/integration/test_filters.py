@@ -6,9 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -23,7 +21,6 @@ from app.filters.words import begins_a_word
 from app.users.filtering import USERS
 from app.users.models import User
 from app.validation import custom, number
-from tests.conftest import TEMPLATE, of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ORDER: dict[str, Callable[[Any, Any], bool]] = {
@@ -189,16 +186,13 @@ IDS = ["a0", "Ä1", "b-a2", "user_z3", "😀4", "B5", "b6", "A7", "é8", "z9"]
 
 @pytest.fixture
 async def both(
-    sqlite_template: Path, postgres_uri: str, tmp_path: Path, request: pytest.FixtureRequest
+    sqlite_template: Path, postgres_database_url: str, tmp_path: Path
 ) -> AsyncIterator[list[Database]]:
     """The two databases side by side."""
     shutil.copy(sqlite_template, tmp_path / "both.db")
-    name = f"both_{uuid4().hex}"
-    with psycopg.connect(postgres_uri, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
     databases = [
         Database(f"sqlite:///{tmp_path / 'both.db'}", durable=False),
-        Database(of(postgres_uri, name)),
+        Database(postgres_database_url),
     ]
     yield databases
     for database in databases:
