@@ -7,6 +7,7 @@ whatever a killed deliverer had in hand is due again for the next one, under the
 import asyncio
 import contextlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import shuffle
@@ -15,12 +16,12 @@ from secrets import token_hex
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.database import Database, now
+from app.database import Database, is_infrastructure, now
 from app.settings import Settings
 from app.webhooks import bodies, delivering, dispatching, expanding, leases, service
 from app.webhooks.delivering import Ending
 from app.webhooks.leases import Outlook, Seen
-from app.webhooks.models import Endpoint
+from app.webhooks.models import Delivery, Endpoint
 from app.webhooks.posting import Poster
 from app.webhooks.routes import Clock, Route
 from app.webhooks.schedule import Health
@@ -227,9 +228,25 @@ class Deliverer:
         at = self._clock.now() + CLOCK_SLACK
         async with self._database.read() as session:
             found = await delivering.due(session, route.key, at, room, route.in_hand)
-            built = await bodies.build(session, found) if found else {}
+            built = await _built(session, found) if found else {}
         route.due = len(found) == room
         route.feed(found, built)
+
+
+async def _built(session: AsyncSession, found: Sequence[Delivery]) -> dict[str, bytes | None]:
+    """The bodies; without those at which building fails, so that one costs no other its turn."""
+    try:
+        return await bodies.build(session, found)
+    except Exception as error:
+        if is_infrastructure(error):
+            raise
+        if len(found) == 1:
+            log.exception("the body of a webhook could not be built", delivery=found[0].id)
+            return {}
+    built: dict[str, bytes | None] = {}
+    for delivery in found:
+        built |= await _built(session, [delivery])
+    return built
 
 
 @dataclass

@@ -22,6 +22,7 @@ SECONDS_TO_STAY = 2.0  # how long an idle endpoint is held: what comes next find
 SECONDS_FRESH = 2.0  # nothing is posted by what was known longer ago: it may be deleted, or another's
 GONE = "It answered 410 Gone. Enable it once it takes posts again."
 NOTHING_LEFT = "Nothing is left to tell: what it was about has been deleted."
+FAULT = "A fault of Carillon's: the body could not be built. The log of the deliverer says more."
 TOO_LATE = "Not delivered within three days of its creation."
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -135,13 +136,16 @@ class Route:
         return min(MOST_READY - len(self._ready), max(1, MOST_EVENTS_AT_ONCE // self.endpoint.batch_size))
 
     def feed(self, deliveries: Sequence[Delivery], bodies: Mapping[str, bytes | None]) -> None:
-        """Takes deliveries that are due, in order, each with its body; None: nothing is left to tell."""
+        """Takes deliveries that are due, in order, each with its body; None: nothing is left to tell. One
+        without was at fault, and comes again later."""
         at = self._clock.now()
         for delivery in deliveries:
-            body = bodies.get(delivery.id)
+            body = bodies.get(delivery.id, b"")
             self._in_hand[delivery.id] = size = len(body or b"")
             self._bytes += size
-            if body is None:
+            if delivery.id not in bodies:
+                self._postpone(delivery, at)
+            elif body is None:
                 self._give_up(delivery, NOTHING_LEFT)
             elif is_too_late(delivery.gives_up_at, at):
                 self._give_up(delivery, TOO_LATE)
@@ -213,6 +217,11 @@ class Route:
             self._disable(f"It did nothing but fail for a day; the last time: {attempt.error}")
         elif self.health.rests:
             self._drop_ready()
+
+    def _postpone(self, delivery: Delivery, at: datetime) -> None:
+        again = next_attempt(delivery.attempts + 1, at, delivery.gives_up_at)
+        status = DeliveryStatus.FAILED if again is None else DeliveryStatus.PENDING
+        self.endings.append(Ending(delivery.id, status, 1, None, FAULT, again))
 
     def _give_up(self, delivery: Delivery, why: str) -> None:
         self.endings.append(Ending(delivery.id, DeliveryStatus.FAILED, 0, None, why, None))

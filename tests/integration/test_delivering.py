@@ -1,12 +1,13 @@
 """Deliverers against real servers, on both databases: order, retries, rest, disabling, leases, stopping."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
 
 import pytest
 from aiohttp import web
 from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 from standardwebhooks import WebhookVerificationError
 
@@ -14,7 +15,7 @@ from app.database import Database, now
 from app.events import service as events
 from app.events.models import Event
 from app.ids import message_ids
-from app.webhooks import routes, service
+from app.webhooks import bodies, routes, service
 from app.webhooks.models import Delivery, DeliveryStatus, Endpoint
 from tests.integration.delivering import (
     Work,
@@ -136,6 +137,28 @@ async def test_what_has_been_deleted_since_is_not_told(
     assert [(each.status, each.attempts, each.error) for each in settled] == [
         (FAILED, 0, routes.NOTHING_LEFT)
     ] * 3
+
+
+async def test_a_body_that_cannot_be_built_costs_no_other_its_turn(
+    database: Database, receiver: Receiver, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, broken = bodies.build, set[str]()
+
+    async def breaking(session: AsyncSession, found: Iterable[Delivery]) -> dict[str, bytes | None]:
+        found = list(found)
+        broken.update(found[0].id for _ in range(1) if not broken)
+        if broken & {each.id for each in found}:
+            raise KeyError("a fault")
+        return await build(session, found)
+
+    monkeypatch.setattr(bodies, "build", breaking)
+    await add_endpoint(database, receiver.url)
+    await happen(database, 10)
+    settled = await work.until_settled(pending=1)
+
+    assert len(receiver.posts) == 9
+    (faulty,) = (each for each in settled if each.id in broken)
+    assert (faulty.status, faulty.attempts, faulty.error) == (PENDING, 1, routes.FAULT)
 
 
 # --- failures
