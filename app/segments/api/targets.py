@@ -12,7 +12,7 @@ from app.campaigns import queries as campaigns
 from app.errors import InvalidInput
 from app.graphql.comparisons import StringFilter
 from app.graphql.context import Info
-from app.graphql.fields import field
+from app.graphql.keyed import reference
 from app.graphql.loaders import Loader
 from app.graphql.nodes import Node, number_key
 from app.graphql.sorting import SortDirection
@@ -40,9 +40,10 @@ class Target(Node):
     ) -> "Target":
         """A target of a segment. White space parts its key: no id has any."""
         target_id, since = row
-        key = ["segment", str(segment.segment_no), target_id]
-        key += [sender_id] if sender_id and segment.kind == kinds.SegmentKind.ALL_SENDER_CHANNELS else []
-        return cls(id=cls.global_id(" ".join(key)), target_id=target_id, created_at=since, type=segment.type)
+        key = f"segment {segment.segment_no} {target_id}"
+        if sender_id and segment.kind == kinds.SegmentKind.ALL_SENDER_CHANNELS:
+            key += f" {sender_id}"
+        return cls(id=cls.global_id(key), target_id=target_id, created_at=since, type=segment.type)
 
     @classmethod
     def of_campaign(cls, campaign_no: int, target_id: str) -> "Target":
@@ -77,23 +78,20 @@ class Target(Node):
                 return found_now if exists else None
         raise InvalidInput("This is not an id of this API: its key should name a segment or campaign.")
 
-    @field(description="The user, if it is one that exists.")
-    async def user(self, info: Info) -> Annotated["User", strawberry.lazy("app.users.api")] | None:
-        """Loaded once for all targets of a page."""
-        from app.users.api import User
+    @reference(
+        Annotated["User", strawberry.lazy("app.users.api")], description="The user, if it is one that exists."
+    )
+    def user(self) -> str | None:
+        """The target's id, if it is one of users."""
+        return self.target_id if self.type == kinds.SegmentType.USER else None
 
-        if self.type != kinds.SegmentType.USER:
-            return None
-        return (await User.by_keys(info, [self.target_id]))[0]
-
-    @field(description="The channel, if it is one that exists.")
-    async def channel(self, info: Info) -> Annotated["Channel", strawberry.lazy("app.channels.api")] | None:
-        """Loaded once for all targets of a page."""
-        from app.channels.api import Channel
-
-        if self.type != kinds.SegmentType.CHANNEL:
-            return None
-        return (await Channel.by_keys(info, [self.target_id]))[0]
+    @reference(
+        Annotated["Channel", strawberry.lazy("app.channels.api")],
+        description="The channel, if it is one that exists.",
+    )
+    def channel(self) -> str | None:
+        """The target's id, if it is one of channels."""
+        return self.target_id if self.type == kinds.SegmentType.CHANNEL else None
 
 
 @strawberry.input(description="Chooses targets.")
