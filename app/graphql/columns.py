@@ -115,10 +115,7 @@ class Object(Completer):
         kinds = set(map(type, values))
         if not self._suits(kinds, values):
             kinds.add(NOTHING)
-            values = [
-                value if self._suits({type(value)}, (value,)) else _odd(odd, place)
-                for place, value in enumerate(values)
-            ]
+            values = _kept(lambda value: self._suits({type(value)}, (value,)), values, odd)
         if NOTHING in kinds:
             return await _sparsely(self._rows, values, odd, info)
         return await self._rows(values, odd, info)
@@ -176,10 +173,7 @@ class List(Completer):
 
     async def complete(self, values: Values, odd: Odd, info: Info) -> Values:
         """A list for each."""
-        lists = [
-            value if type(value) in (list, tuple, NOTHING) else _odd(odd, place)
-            for place, value in enumerate(values)
-        ]
+        lists = _kept(lambda value: type(value) in (list, tuple, NOTHING), values, odd)
         wrong: Odd = set()
         items = list(chain.from_iterable(each for each in lists if each is not None))
         completed = await self._item.complete(items, wrong, info)
@@ -272,8 +266,10 @@ def _is_cast(value: Any) -> bool:
     return hasattr(value, TYPE_CAST_ATTRIBUTE)
 
 
-def _odd(odd: Odd, place: int) -> None:
-    odd.add(place)
+def _kept(suits: Callable[[Any], bool], values: Values, odd: Odd) -> Values:
+    """The values that suit, None for the others, which are odd."""
+    odd.update(place for place, value in enumerate(values) if not suits(value))
+    return [value if suits(value) else None for value in values]
 
 
 def _each(of: Callable[[Any], Any], values: Values, odd: Odd) -> Values:
@@ -283,7 +279,8 @@ def _each(of: Callable[[Any], Any], values: Values, odd: Odd) -> Values:
         try:
             found.append(None if value is None or value is Undefined else of(value))
         except Exception:
-            found.append(_odd(odd, place))
+            found.append(None)
+            odd.add(place)
     return found
 
 

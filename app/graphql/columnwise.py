@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 from graphql import (
     FieldNode,
@@ -121,8 +121,9 @@ class ColumnwiseExecutor(StrawberryGraphQLCoreExecutionContext):
         completed = await completing
         if not odd:
             return completed
-        result = again(completed, odd)
-        return await result if self.is_awaitable(result) else result
+        executed = again(completed, odd)
+        result: list[Any] = await executed if self.is_awaitable(executed) else executed
+        return result
 
     def _again(
         self,
@@ -251,9 +252,10 @@ class Understanding:
     ) -> tuple[Completer, keyed.LoadMany]:
         """How the values of a keyed field are completed and loaded; of nodes just the columns needed."""
         columns = keyed.node_type(field.type).columns() if declared.reference else None
-        if columns is not None:
+        kind = get_named_type(field.type)
+        if columns is not None and is_object_type(kind):
             with suppress(NotUnderstood):
-                return self._narrowed(get_named_type(field.type), columns, details)
+                return self._narrowed(kind, columns, details)
         return self.completer(field.type, details), declared.load_many
 
     def _narrowed(
@@ -303,5 +305,4 @@ def _getter(definition: StrawberryField) -> Callable[[Any], Any]:
     alone = resolver is not None and not resolver.is_async and list(resolver.signature.parameters) == ["self"]
     if resolver is None or not alone:
         raise NotUnderstood
-    of: Callable[[Any], Any] = resolver.wrapped_func
-    return of
+    return cast("Callable[[Any], Any]", resolver.wrapped_func)

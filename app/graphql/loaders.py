@@ -1,7 +1,7 @@
 """Loaders: what many siblings ask for one by one is read with one statement."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -78,9 +78,9 @@ class Reader(Generic[K, V]):
     async def load_many(self, keys: Sequence[K]) -> list[V | None]:
         """The values of `keys`, in their order, None where there is none. Raises what reading one raised."""
         known, coming = self._known, self._coming
-        missing = [key for key in keys if key not in known]
-        self._want(key for key in missing if key not in coming)
-        for future in dict.fromkeys([coming[key] for key in missing]):
+        missing = [key for key in keys if key not in known] if known else keys
+        self._want([key for key in missing if key not in coming] if coming else missing)
+        for future in {coming[key] for key in missing}:
             await asyncio.shield(future)  # others wait for it as well
         return [known[key] for key in keys]
 
@@ -88,7 +88,7 @@ class Reader(Generic[K, V]):
         """Remembers these, unless they are known."""
         self._known = {**found, **self._known}
 
-    def _want(self, keys: Iterable[K]) -> None:
+    def _want(self, keys: Sequence[K]) -> None:
         """Reads `keys` when everybody who is about to ask has asked."""
         wanted = list(dict.fromkeys(keys))
         if not wanted:
@@ -113,7 +113,7 @@ class Reader(Generic[K, V]):
         except Exception as error:
             arrival.set_exception(error)
         else:
-            self._known.update((key, found.get(key)) for key in wanted)
+            self._known.update(dict.fromkeys(wanted) | found)
             arrival.set_result(None)
         finally:
             arrival.cancel()  # nothing unless this task was

@@ -45,7 +45,7 @@ class Columns:
     read for a page of references. `names` are those of the fields in Python, each with its column's; `key` is
     the column that has the keys, of which global ids are made.
 
-    `read(session, keys, columns)` gives the values of these columns by key.
+    `read(session, keys, columns)` gives the values of these columns, `key` among them, by key.
     """
 
     read: Callable[[AsyncSession, Sequence[Any], Sequence[str]], Awaitable[Mapping[Any, Sequence[Any]]]]

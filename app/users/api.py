@@ -32,11 +32,11 @@ MAX_PAGE = 1_000
 
 users = Loader(queries.by_ids)
 
-PLAIN = ("name", "role", "language", "teams", "image_url", "custom", "created_at", "updated_at") + (
-    "last_active_at",
-    "deactivated_at",
+PLAIN = ("name", "role", "language", "teams", "image_url", "custom")
+INSTANTS = ("created_at", "updated_at", "last_active_at", "deactivated_at")
+COLUMNS_OF_ROW = Columns(
+    queries.columns_by_ids, "id", {"user_id": "id"} | {name: name for name in PLAIN + INSTANTS}
 )
-COLUMNS_OF_ROW = Columns(queries.columns_by_ids, "id", {"user_id": "id"} | {name: name for name in PLAIN})
 
 
 @strawberry.type(description="A person whom campaigns speak to or for.")

@@ -38,12 +38,13 @@ async def by_ids(session: AsyncSession, user_ids: Sequence[str]) -> Mapping[str,
 async def columns_by_ids(
     session: AsyncSession, user_ids: Sequence[str], columns: Sequence[str]
 ) -> dict[str, Sequence[Any]]:
-    """The values of these columns, of the users of these ids that are not deleted."""
-    chosen = select(TABLE.c.id, *(TABLE.c[name] for name in columns))
+    """The values of these columns, the id among them, of the users of these ids that are not deleted."""
+    chosen = select(*(TABLE.c[name] for name in columns))
     found = await session.execute(
         chosen.where(TABLE.c.deleted_at.is_(None), among(session, TABLE.c.id, user_ids))
     )
-    return {user_id: values for user_id, *values in found}
+    key = columns.index("id")
+    return {row[key]: row for row in found}
 
 
 async def count(session: AsyncSession) -> int:

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from app.graphql.columnwise import Understood
 from tests.unit import zoo
 
+SEEDS = st.integers(0, 2**64)
+
 
 async def answered(document: str, variables: dict[str, Any], understood: Understood | None) -> Any:
     result = await zoo.schema.execute(document, variables, context_value=zoo.context(understood))
@@ -16,14 +18,12 @@ async def answered(document: str, variables: dict[str, Any], understood: Underst
     return result.data, sorted(map(repr, errors))
 
 
-@settings(max_examples=300, deadline=None)
-@given(
-    st.data(), st.integers(0, 1_000_000), st.sampled_from([0.0, 0.0, 0.03, 0.3]), st.booleans(), st.booleans()
-)
+@settings(max_examples=200, deadline=None)
+@given(SEEDS, SEEDS, st.sampled_from([0.0, 0.03, 0.3]), st.booleans(), st.booleans())
 async def test_answers_and_errors_are_those_of_stock_execution(
-    data: st.DataObject, seed: int, wrong: float, on: bool, off: bool
+    asked: int, seed: int, wrong: float, on: bool, off: bool
 ) -> None:
-    document = zoo.Questions(data.draw).document()
+    document = zoo.Questions(asked).document()
     assume(not validate(zoo.GRAPHQL, parse(document)))
     variables = {"on": on, "off": off, "n": 1}
     understood = Understood()
