@@ -86,7 +86,7 @@ async def _columns(
 
 
 async def _counts(session: AsyncSession, keys: Sequence[str]) -> dict[str, Any]:
-    return {key: world.chance(key).choice([1, 2**31, "x"]) for key in keys if key != "gone"}
+    return {key: world.count(key) for key in keys if key != "gone"}
 
 
 keepers = Loader(_by_keys)
@@ -255,6 +255,10 @@ class World:
 
     def chance(self, name: object) -> random.Random:
         return random.Random(f"{self._seed} {name}")
+
+    def count(self, key: str) -> Any:
+        chance = self.chance(key)
+        return chance.choice([2**31, "x"]) if chance.random() < self._wrong else 1
 
     def _keeper(self, number: int) -> Keeper:
         chance = self.chance(("keeper", number))

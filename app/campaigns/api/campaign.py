@@ -238,7 +238,7 @@ class Campaign(Node):
         return await previews_of(info, self.row, named, count)
 
     @field(description="How far it has come.")
-    async def stats(self, info: Info) -> CampaignStats:
+    def stats(self) -> CampaignStats:
         """Read with the campaign itself, so that status and numbers agree."""
         assert self.snapshot is not None, "whoever made this did not look at asked_for()"
         return CampaignStats.of(self.snapshot)
