@@ -1,6 +1,8 @@
 """Lists executed by columns: whatever is asked, the answer is graphql-core's own."""
 
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from graphql import GraphQLObjectType, parse, validate
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from app.graphql import keyed
 from app.graphql.columnwise import ColumnwiseExecutor, Understood
 from app.graphql.nodes import Node
+from app.graphql.scalars import format_instant, format_instants
 from app.schema import schema
 from tests.unit import zoo
 
@@ -38,6 +41,23 @@ async def test_answers_and_errors_are_those_of_stock_execution(
         zoo.world = zoo.World(seed, wrong)
         answers.append(await answered(document, variables, how))
     assert answers[0] == answers[1] == answers[2]
+
+
+@given(
+    st.lists(
+        st.none()
+        | st.datetimes(
+            timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30)), ZoneInfo("UTC")])
+        )
+        | st.datetimes().map(lambda at: at.replace(microsecond=0, tzinfo=UTC))
+    )
+)
+def test_instants_are_written_together_as_each_alone(instants: list[datetime | None]) -> None:
+    try:
+        alone = [None if instant is None else format_instant(instant) for instant in instants]
+    except OverflowError:  # another zone's first day is no day of ours
+        return
+    assert format_instants(instants) == alone
 
 
 async def items_left_to_graphql_core(monkeypatch: pytest.MonkeyPatch, document: str, seed: int) -> int:

@@ -314,6 +314,13 @@ def context(understood: Any) -> Any:
     )
 
 
+class Infos:
+    """What resolvers are given, as far as loaders look at it."""
+
+    def __init__(self, context: Any) -> None:
+        self.context = context
+
+
 class Questions:
     """Random documents about the zoo, valid by the way they are made."""
 
