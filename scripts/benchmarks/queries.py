@@ -69,6 +69,7 @@ async def _campaigns(url: str, redis_url: str, place: Place) -> None:
                 "sender_id": SENDER,
                 "segment_ids": [SEGMENT],
                 "message_template": {"text": "Hello {{ receiver.name }}"},
+                "channel_template": {"type": "messaging", "id": "{{ receiver.id }}-news"},
                 "create_channels": True,
             }
             await service.create(session, given)
