@@ -62,13 +62,9 @@ class UtcDateTime(TypeDecorator[datetime]):
             return value
         return microseconds(value)
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """From the driver."""
-        if value is None:
-            return None
-        if isinstance(value, datetime):
-            return value.astimezone(UTC)
-        return from_microseconds(value)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None]:
+        """From the driver, without a detour: pages have 10,000 of them."""
+        return _from_postgres if dialect.name == "postgresql" else _from_sqlite
 
 
 def microseconds(instant: datetime) -> int:
@@ -80,7 +76,15 @@ def microseconds(instant: datetime) -> int:
 
 def from_microseconds(value: int) -> datetime:
     """The instant that `microseconds` was made of."""
-    return _EPOCH + timedelta(microseconds=value)
+    return _EPOCH + timedelta(0, 0, value)
+
+
+def _from_sqlite(value: int | None) -> datetime | None:
+    return None if value is None else _EPOCH + timedelta(0, 0, value)
+
+
+def _from_postgres(value: datetime | None) -> datetime | None:
+    return None if value is None else value.astimezone(UTC)
 
 
 # Text compares by code points everywhere: SQLite does so by itself, PostgreSQL with the collation "C".

@@ -5,11 +5,19 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import ARRAY, Subquery, Text, cast, func, literal, select
+from sqlalchemy import ARRAY, ColumnElement, Subquery, Text, any_, cast, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import TypeEngine
 
 from app.database import dialect_of
+
+
+def among(session: AsyncSession, column: ColumnElement[str], texts: Sequence[str]) -> ColumnElement[bool]:
+    """Whether a column's text is one of these, of which there may be many."""
+    if dialect_of(session) == "sqlite":
+        listed = func.json_each(literal(orjson.dumps(texts).decode(), Text)).table_valued("value")
+        return column.in_(select(listed.c.value))
+    return column == any_(literal(texts, ARRAY(Text)))
 
 
 def given(session: AsyncSession, rows: Iterable[Sequence[Any]], **columns: type[TypeEngine[Any]]) -> Subquery:

@@ -74,7 +74,10 @@ async def page(session: AsyncSession, statement: Select[Any], order: Sequence[By
     """
     wanted = len(statement.column_descriptions)
     bounded = _bounded(statement, order, bounds).add_columns(*(by.column for by in order))
-    return [_entry(tuple(row), wanted) for row in await session.execute(bounded)]
+    rows = map(tuple, await session.execute(bounded))
+    if wanted == 1:
+        return [(row[0], row[1:]) for row in rows]
+    return [(row[:wanted], row[wanted:]) for row in rows]
 
 
 async def pages(

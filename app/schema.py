@@ -9,6 +9,7 @@ from graphql import build_schema, lexicographic_sort_schema, print_schema
 from strawberry.schema.config import StrawberryConfig
 
 from app.graphql import refetch
+from app.graphql.columnwise import ColumnwiseExecutor
 from app.graphql.execution import Admitted, CarillonSchema
 from app.graphql.scalars import SCALARS
 from app.keys import api as keys
@@ -35,6 +36,7 @@ schema = CarillonSchema(
     mutation=_joined("Mutation", "Everything that can be changed; for keys with the role ADMIN."),
     subscription=_joined("Subscription", "What is told as it happens."),
     extensions=[Admitted],
+    execution_context_class=ColumnwiseExecutor,
     config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
 )
 

@@ -1,5 +1,6 @@
 """The API's process: uvicorn with our application, on our terms."""
 
+import gc
 import os
 import signal
 import socket
@@ -24,6 +25,9 @@ def main() -> None:
         settings = load()
         redis_url = valkey.url_for(settings)
         listening = _listening(settings)
+    # A page of 10,000 makes 60,000 objects that live until it is sent: looking at them again and again took a
+    # tenth of its time.
+    gc.set_threshold(100_000, 20, 100)
     # uvicorn raises the signal again once it has shut down; having been told to stop is a success.
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: sys.exit(0))

@@ -35,6 +35,7 @@ Row = TypeVar("Row")
 P = TypeVar("P", bound=Hashable)
 
 DEFAULT_SIZE = 30
+URL_SAFE = bytes.maketrans(b"+/", b"-_")
 Fetch: TypeAlias = Callable[[Bounds], Awaitable[Sequence[tuple[Row, Key]]]]
 
 
@@ -157,10 +158,26 @@ def _place(info: Info) -> Hashable:
 
 @strawberry.type(description="One item of a page and its place in the list.")
 class Edge(Generic[N]):
-    """An item and its cursor."""
+    """An item and its cursor: an `Entry`."""
 
     cursor: str = strawberry.field(description="Continue from here with after or before.")
     node: N = strawberry.field(description="The item.")
+
+
+class Entry:
+    """What an edge is made of: a node, the key of its place, and what makes cursors, if one is asked for."""
+
+    __slots__ = ("_cursor_of", "_key", "node")
+
+    def __init__(self, node: Any, key: Key, cursor_of: Callable[[Key], str]) -> None:
+        self.node = node
+        self._key = key
+        self._cursor_of = cursor_of
+
+    @property
+    def cursor(self) -> str:
+        """The cursor of the node's place."""
+        return self._cursor_of(self._key)
 
 
 @strawberry.type(description="A page of a list.")
@@ -168,19 +185,18 @@ class Connection(Generic[N]):
     """A page. Cursors are made only when they are asked for."""
 
     page_info: PageInfo = strawberry.field(description="Where this page lies in the list.")
-    entries: strawberry.Private[Sequence[tuple[Any, Key]]]
-    cursor_of: strawberry.Private[Callable[[Key], str]]
+    entries: strawberry.Private[list[Entry]]
     count: strawberry.Private[Callable[[], Awaitable[int]]]
 
     @field(description="The items with their cursors.")
     def edges(self) -> list[Edge[N]]:
         """The items with their cursors."""
-        return [Edge(cursor=self.cursor_of(key), node=node) for node, key in self.entries]
+        return cast(list[Edge[N]], self.entries)
 
     @field(description="The items.")
     def nodes(self) -> list[N]:
         """The items."""
-        return [node for node, _ in self.entries]
+        return [entry.node for entry in self.entries]
 
     @field(description="How many items the whole list has.")
     async def total_count(self) -> int:
@@ -270,6 +286,7 @@ def _argument(name: str, kind: Any, description: str) -> StrawberryArgument:
 def _page(
     listing: Listing[Any], cursors: "Cursors", bounds: Bounds, found: Sequence[tuple[Any, Key]]
 ) -> Connection[Any]:
+    node = listing.node
     more = len(found) == bounds.limit
     kept = list(found[: bounds.limit - 1])
     if bounds.backward:
@@ -281,8 +298,7 @@ def _page(
             start_cursor=cursors.of(kept[0][1]) if kept else None,
             end_cursor=cursors.of(kept[-1][1]) if kept else None,
         ),
-        entries=[(listing.node(row), key) for row, key in kept],
-        cursor_of=cursors.of,
+        entries=[Entry(node(row), key, cursors.of) for row, key in kept],
         count=listing.count,
     )
 
@@ -302,10 +318,16 @@ class Cursors:
     def __init__(self, scope: str, kinds: tuple[type, ...]) -> None:
         self._scope = scope
         self._kinds = kinds
+        self._plain = datetime not in kinds
 
     def of(self, key: Key) -> str:
         """The cursor of the row with this key."""
-        return base64.urlsafe_b64encode(orjson.dumps([self._scope, *map(_plain, key)])).decode()
+        parts = key if self._plain else map(_plain, key)
+        return (
+            binascii.b2a_base64(orjson.dumps((self._scope, *parts)), newline=False)
+            .translate(URL_SAFE)
+            .decode()
+        )
 
     def key(self, cursor: str | None, argument: str) -> Key | None:
         """The key in a cursor. Raises InvalidInput unless `of` made it for the same list."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import strawberry
 from graphql import DocumentNode
-from strawberry.dataloader import DataLoader
 
 from app.auth import Viewer
 from app.campaigns.overview import Overview
@@ -41,14 +40,16 @@ class Services:
 class Context:
     """One operation: who asks, the process's services, and what was loaded so far.
 
-    `document` is the parsed and admitted document, so that it is neither parsed nor validated twice. With an
+    `document` is the parsed and admitted document, so that it is neither parsed nor validated twice, and
+    `understood` what executions have found out about it. With an
     Idempotency-Key, `attempt` knows what was committed under it.
     """
 
     services: Services
     viewer: Viewer
     document: DocumentNode | None = None
-    loaders: dict[object, DataLoader[Any, Any]] = field(default_factory=dict)
+    understood: "Understood | None" = None
+    loaders: dict[object, Any] = field(default_factory=dict)
     attempt: Attempt | None = None
     held: HeldDatabase | None = None
 
@@ -110,6 +111,8 @@ class Context:
 
 
 if TYPE_CHECKING:
+    from app.graphql.columnwise import Understood
+
     Info: TypeAlias = strawberry.Info[Context, None]
 else:
     Info = strawberry.Info

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graphql import (
@@ -24,6 +24,7 @@ from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from app.errors import InvalidInput
 from app.graphql import limits
+from app.graphql.columnwise import Understood
 from app.graphql.failures import Refused, beyond, present, refused
 from app.settings import Settings
 
@@ -35,12 +36,14 @@ RULES = (*specified_rules, *recommended_rules, MaybeNullValidationRule, OneOfInp
 
 
 @dataclass(frozen=True)
-class _Admitted:
-    """A document, the variables that decide its page sizes, and the sizes it was last admitted with."""
+class Admitted:
+    """A document, the variables that decide its page sizes, the sizes it was last admitted with, and what is
+    understood of it so far."""
 
     document: DocumentNode
     page_variables: frozenset[str]
     sizes: dict[str, Any]
+    understood: Understood = field(default_factory=Understood)
 
 
 class NoIntrospection(ValidationRule):
@@ -60,9 +63,9 @@ class Documents:
         self._schema = schema._schema
         self._settings = settings
         self._rules = RULES if settings.introspection else (*RULES, NoIntrospection)
-        self._admitted: OrderedDict[str, _Admitted] = OrderedDict()
+        self._admitted: OrderedDict[str, Admitted] = OrderedDict()
 
-    def admit(self, query: str, variables: Mapping[str, Any] | None = None) -> DocumentNode:
+    def admit(self, query: str, variables: Mapping[str, Any] | None = None) -> Admitted:
         """The document of `query`, valid and within the limits with these variables. Raises Refused."""
         known = self._admitted.get(query)
         given = variables or {}
@@ -72,10 +75,10 @@ class Documents:
         sizes = {name: given[name] for name in known.page_variables if name in given}
         if sizes != known.sizes:
             limits.check_document(self._schema, known.document, self._settings, given)
-            self._admitted[query] = replace(known, sizes=sizes)
-        return known.document
+            known = self._admitted[query] = replace(known, sizes=sizes)
+        return known
 
-    def _admit_new(self, query: str, variables: Mapping[str, Any]) -> DocumentNode:
+    def _admit_new(self, query: str, variables: Mapping[str, Any]) -> Admitted:
         limits.check_text(query, self._settings)
         try:
             document = self._parsed(query)
@@ -90,8 +93,9 @@ class Documents:
             raise Refused(errors)
         names = limits.page_variables(document)
         sizes = {name: variables[name] for name in names if name in variables}
-        self._remember(query, _Admitted(document, names, sizes))
-        return document
+        admitted = Admitted(document, names, sizes)
+        self._remember(query, admitted)
+        return admitted
 
     def _parsed(self, query: str) -> DocumentNode:
         most = self._settings.max_document_tokens
@@ -109,7 +113,7 @@ class Documents:
     def _too_deep(self, query: str) -> Refused:
         return beyond("Levels of the document", self._settings.max_document_depth, limits.nesting(query))
 
-    def _remember(self, query: str, admitted: _Admitted) -> None:
+    def _remember(self, query: str, admitted: Admitted) -> None:
         if len(query) > MAX_REMEMBERED_CHARACTERS:
             return
         self._admitted[query] = admitted

@@ -91,9 +91,9 @@ class Operations:
             values.check(request.variables or {}, self._services.settings.max_json_depth)
         except AppError as error:
             raise refused(error) from None
-        document = self._documents.admit(request.query, request.variables)
-        kind = operation_type(document, request.operation_name)
-        return Context(self._services, viewer, document), kind
+        admitted = self._documents.admit(request.query, request.variables)
+        kind = operation_type(admitted.document, request.operation_name)
+        return Context(self._services, viewer, admitted.document, admitted.understood), kind
 
     async def execute(self, request: Request, context: Context) -> ExecutionResult:
         """The result of an admitted query or mutation."""

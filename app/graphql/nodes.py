@@ -2,13 +2,17 @@
 
 import base64
 import binascii
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, Self
 
 import strawberry
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import InvalidInput
 from app.graphql.context import Info
+from app.graphql.loaders import load_many_together
 
 MAX_NUMBER = 2**63 - 1
 
@@ -29,10 +33,56 @@ class Node:
         """The nodes with these keys, in their order, None where there is none. Goes through a loader."""
         raise NotImplementedError
 
+    @classmethod
+    def columns(cls) -> "Columns | None":
+        """The fields that can be read without the rest of the row, if there are any."""
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Fields of a node that are columns of its row as they are: where no others are selected, just these are
+    read for a page of references. `names` are those of the fields in Python, each with its column's; `key` is
+    the column that has the keys, of which global ids are made.
+
+    `read(session, keys, columns)` gives the values of these columns, `key` among them, by key.
+    """
+
+    read: Callable[[AsyncSession, Sequence[Any], Sequence[str]], Awaitable[Mapping[Any, Sequence[Any]]]]
+    key: str
+    names: Mapping[str, str]
+
+    def chosen(self, names: Iterable[str]) -> tuple[str, ...] | None:
+        """The columns to read for these fields; None where one of them is not a column."""
+        wanted = {self.key}
+        for name in names:
+            column = self.key if name == "id" else self.names.get(name)
+            if column is None:
+                return None
+            wanted.add(column)
+        return tuple(sorted(wanted))
+
+    def getter(self, type_name: str, name: str, chosen: Sequence[str]) -> Callable[[Sequence[Any]], Any]:
+        """What gives a field's value of the values of the columns chosen."""
+        if name == "id":
+            key = chosen.index(self.key)
+            return lambda row: encode_id(type_name, row[key])
+        return itemgetter(chosen.index(self.names[name]))
+
+    async def load_many(
+        self, info: Info, keys: Sequence[Any], columns: tuple[str, ...]
+    ) -> Sequence[Sequence[Any] | None]:
+        """The values of `columns` for each key, None where there is no such row."""
+
+        async def read(session: AsyncSession, wanted: Sequence[Any]) -> Mapping[Any, Sequence[Any]]:
+            return await self.read(session, wanted, columns)
+
+        return await load_many_together(info, (self, columns), read, keys)
+
 
 def encode_id(type_name: str, key: str | int) -> strawberry.ID:
     """The global id of `key` within `type_name`."""
-    return strawberry.ID(base64.b64encode(f"{type_name}:{key}".encode()).decode())
+    return strawberry.ID(binascii.b2a_base64(f"{type_name}:{key}".encode(), newline=False).decode())
 
 
 def decode_id(given: str) -> tuple[str, str]:

@@ -1,12 +1,16 @@
 """The scalars of the contract: DateTime (always UTC, six digits and Z) and JSON (an object)."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NewType
 
+import orjson
 import strawberry
 from graphql import GraphQLError
 from strawberry.types.scalar import ScalarDefinition
+
+LENGTH = len("2026-11-30T12:00:00.000000Z")
 
 JSON = NewType("JSON", dict[str, Any])
 
@@ -18,6 +22,16 @@ _RFC_3339 = re.compile(
 def format_instant(instant: datetime) -> str:
     """RFC 3339 in UTC, always with six digits and Z, so that text and time sort alike."""
     return instant.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+
+def format_instants(instants: Sequence[datetime | None]) -> list[str | None]:
+    """`format_instant` of each, None of None; many at once for a tenth of the time."""
+    formatted: list[str | None] = orjson.loads(orjson.dumps(instants, option=orjson.OPT_UTC_Z))
+    for place, text in enumerate(formatted):
+        if text is not None and not (len(text) == LENGTH and text[-1] == "Z"):  # whole seconds, other zones
+            instant = instants[place]
+            formatted[place] = None if instant is None else format_instant(instant)
+    return formatted
 
 
 def parse_instant(value: object) -> datetime:

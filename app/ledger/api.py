@@ -17,6 +17,7 @@ from app.graphql.comparisons import StringFilter, condition, several, stored
 from app.graphql.connections import Family, Listing, nested_listing
 from app.graphql.context import Info
 from app.graphql.fields import field
+from app.graphql.keyed import reference
 from app.graphql.loaders import Loader
 from app.graphql.nodes import Node, number_key
 from app.keyset import Bounds, Key
@@ -127,27 +128,29 @@ class Recipient(Node):
         campaign: Campaign = self.owner
         return campaign
 
-    @field(description="The user who is the target; null if there is none, or if deleted since.")
-    async def user(self, info: Info) -> Annotated["User", strawberry.lazy("app.users.api")] | None:
-        """Loaded once for all recipients of a page."""
-        from app.users.api import User
+    @reference(
+        Annotated["User", strawberry.lazy("app.users.api")],
+        description="The user who is the target; null if there is none, or if deleted since.",
+    )
+    def user(self) -> str | None:
+        """The target's id, unless it is a channel's."""
+        return None if self._is_channel() else self.target_id
 
-        return None if self._is_channel() else (await User.by_keys(info, [self.target_id]))[0]
+    @reference(
+        Annotated["Channel", strawberry.lazy("app.channels.api")],
+        description="The channel that the message went to, or that is the target.",
+    )
+    def channel(self) -> str | None:
+        """The target's id, if it is a channel's, or that of the channel written to."""
+        return self.target_id if self._is_channel() else self.cid
 
-    @field(description="The channel that the message went to, or that is the target.")
-    async def channel(self, info: Info) -> Annotated["Channel", strawberry.lazy("app.channels.api")] | None:
-        """Loaded once for all recipients of a page."""
-        from app.channels.api import Channel
-
-        cid = self.target_id if self._is_channel() else self.cid
-        return (await Channel.by_keys(info, [cid]))[0] if cid else None
-
-    @field(description="The message that it got; null if there is none, or if deleted since.")
-    async def message(self, info: Info) -> Annotated["Message", strawberry.lazy("app.messages.api")] | None:
-        """Loaded once for all recipients of a page."""
-        from app.messages.api import Message
-
-        return (await Message.by_keys(info, [self.message_id]))[0] if self.message_id else None
+    @reference(
+        Annotated["Message", strawberry.lazy("app.messages.api")],
+        description="The message that it got; null if there is none, or if deleted since.",
+    )
+    def message(self) -> str | None:
+        """The id of its message."""
+        return self.message_id
 
     def _is_channel(self) -> bool:
         audience: str = self.owner.row.audience

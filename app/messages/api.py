@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import strawberry
 
 from app.graphql.context import Info
-from app.graphql.fields import field
+from app.graphql.keyed import reference
 from app.graphql.loaders import Loader
 from app.graphql.nodes import Node
 from app.graphql.scalars import JSON
@@ -63,27 +63,23 @@ class Message(Node):
         rows = await messages.load_many(info, keys)
         return [cls.of(row) if row else None for row in rows]
 
-    @field(description="The channel it is in.")
-    async def channel(self, info: Info) -> Annotated["Channel", strawberry.lazy("app.channels.api")] | None:
-        """Loaded once for all messages of a page."""
-        from app.channels.api import Channel
+    @reference(Annotated["Channel", strawberry.lazy("app.channels.api")], description="The channel it is in.")
+    def channel(self) -> str:
+        """The channel's cid."""
+        return self.cid
 
-        return (await Channel.by_keys(info, [self.cid]))[0]
+    @reference(
+        Annotated["User", strawberry.lazy("app.users.api")],
+        description="Who it speaks for; null if deleted since.",
+    )
+    def sender(self) -> str:
+        """The sender's id."""
+        return self.sender_id
 
-    @field(description="Who it speaks for; null if deleted since.")
-    async def sender(self, info: Info) -> Annotated["User", strawberry.lazy("app.users.api")] | None:
-        """Loaded once for all messages of a page."""
-        from app.users.api import User
-
-        return (await User.by_keys(info, [self.sender_id]))[0]
-
-    @field(description="The campaign that sent it; null if none did, or if deleted since.")
-    async def campaign(
-        self, info: Info
-    ) -> Annotated["Campaign", strawberry.lazy("app.campaigns.api")] | None:
-        """Loaded once for all messages of a page."""
-        from app.campaigns.api import Campaign
-
-        if self.campaign_no is None:
-            return None
-        return (await Campaign.by_keys(info, [str(self.campaign_no)]))[0]
+    @reference(
+        Annotated["Campaign", strawberry.lazy("app.campaigns.api")],
+        description="The campaign that sent it; null if none did, or if deleted since.",
+    )
+    def campaign(self) -> str | None:
+        """The campaign's number."""
+        return None if self.campaign_no is None else str(self.campaign_no)

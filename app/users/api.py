@@ -15,7 +15,7 @@ from app.graphql.deleting import DeletePayload
 from app.graphql.errors import MutationPayload
 from app.graphql.fields import MAX_SIZE, mutation, query
 from app.graphql.loaders import Loader
-from app.graphql.nodes import Node
+from app.graphql.nodes import Columns, Node
 from app.graphql.scalars import JSON
 from app.graphql.sorting import SortDirection
 from app.keyset import By
@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 MAX_PAGE = 1_000
 
 users = Loader(queries.by_ids)
+
+PLAIN = ("name", "role", "language", "teams", "image_url", "custom")
+INSTANTS = ("created_at", "updated_at", "last_active_at", "deactivated_at")
+COLUMNS_OF_ROW = Columns(
+    queries.columns_by_ids, "id", {"user_id": "id"} | {name: name for name in PLAIN + INSTANTS}
+)
 
 
 @strawberry.type(description="A person whom campaigns speak to or for.")
@@ -74,6 +80,11 @@ class User(Node):
         """Users by their ids."""
         rows = await users.load_many(info, keys)
         return [cls.of(row) if row else None for row in rows]
+
+    @classmethod
+    def columns(cls) -> Columns:
+        """All but what needs a statement of its own."""
+        return COLUMNS_OF_ROW
 
     @connection(
         Annotated["Channel", strawberry.lazy("app.channels.api")],

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from scripts.benchmarks import delivering, report
+from scripts.benchmarks import delivering, queries, report
+from scripts.benchmarks import pages as big_pages
 from scripts.benchmarks.comparing import Differing
 from scripts.benchmarks.interrupts import ending_in_order
 from scripts.benchmarks.places import PLACES, PlaceName
@@ -128,6 +130,55 @@ def start(
         f"ready after {median(seconds):.2f} s ({min(seconds):.2f}-{max(seconds):.2f}), "
         f"median (least to most) of {repeat}"
     )
+
+
+@app.command()
+def pages(
+    repeat: Annotated[
+        int, typer.Option(min=1, max=99, help="How often; the least of each cost counts.")
+    ] = 15,
+    databases: Annotated[str, typer.Option(help="Which databases, with commas between.")] = ",".join(PLACES),
+) -> None:
+    """The targets of a segment with their users, 100, 1,000 and 10,000 of them, from request to last byte,
+    beside graphql-core's own execution of the same query; the run **fails** if the answers differ.
+
+    *Statements* is the time from the driver being asked to its having all rows, and part of the whole.
+    *Processor* is what the API's process spent until it had the answer as JSON: the figure that a busy
+    machine disturbs least.
+    """
+    rows = []
+    for name in _names(databases):
+        with TemporaryDirectory(prefix="car-", ignore_cleanup_errors=True) as directory:
+            costs = big_pages.measure(name, Path(directory), repeat)
+        for (variant, size), cost in costs.items():
+            spent = (cost.seconds, cost.processor, cost.statements)
+            rows.append([name, variant, f"{size:,}", *(f"{each * 1_000:.1f} ms" for each in spent)])
+    report.table(["database", "execution", "targets", "whole", "processor", "statements"], rows)
+
+
+@app.command()
+def api(
+    requests: Annotated[int, typer.Option(min=32, max=1_000_000, help="Of each variant and round.")] = 2_000,
+    connections: Annotated[int, typer.Option(min=1, max=1_000, help="How many at a time.")] = 32,
+    rounds: Annotated[int, typer.Option(min=1, max=99, help="How often; the best counts.")] = 3,
+    databases: Annotated[str, typer.Option(help="Which databases, with commas between.")] = ",".join(PLACES),
+) -> None:
+    """A dashboard's list, twenty campaigns with their stats, asked of one API process over and over.
+
+    *carillon* is the API as it is; *unlimited* is without the limits for documents; *stock* is with
+    graphql-core's own execution of lists; *bare* is the schema as Strawberry runs it, with its caches of
+    parsed and validated documents and nothing of ours but HTTP.
+    """
+    rows = []
+    for name in _names(databases):
+        with TemporaryDirectory(prefix="car-", ignore_cleanup_errors=True) as directory:
+            found = queries.measure(name, Path(directory), requests, connections, rounds)
+        for variant, loads in found.items():
+            best = max(loads, key=lambda load: load.per_second)
+            least = min(load.processor for load in loads)
+            times = [f"{best.quantile(part) * 1_000:.0f} ms" for part in (0.5, 0.99)]
+            rows.append([name, variant, f"{best.per_second:,.0f}", *times, f"{least * 1_000:.2f} ms"])
+    report.table(["database", "variant", "requests a second", "median", "p99", "processor each"], rows)
 
 
 def _names(databases: str) -> list[PlaceName]:

@@ -77,6 +77,12 @@ def _print(title: str, labels: Sequence[str], columns: Sequence[dict[str, str]])
     )
 
 
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table as a note has it."""
+    lines = [heads, ["---" for _ in heads], *rows]
+    print(*(f"| {' | '.join(line)} |" for line in lines), sep="\n")
+
+
 def _counted(repeat: int) -> str:
     return "one run" if repeat == 1 else f"median (least to most) of {repeat} runs"
 

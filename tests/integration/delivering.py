@@ -1,4 +1,4 @@
-"""What tests of delivering say: endpoints, things that happen, and deliverers that work till nothing is due."""
+"""What tests of delivering say: endpoints, what happens, and deliverers that work till nothing is due."""
 
 import asyncio
 import contextlib

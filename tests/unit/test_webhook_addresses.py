@@ -147,7 +147,7 @@ def test_an_allowed_network_is_allowed_in_every_spelling_and_nothing_beside_it()
 
 @pytest.mark.parametrize("host", SPELLINGS_OF_LOOPBACK)
 def test_every_spelling_of_loopback_is_refused_early(host: str) -> None:
-    with pytest.raises(InvalidInput, match="address that is (loopback|reserved)"):
+    with pytest.raises(InvalidInput, match=r"address that is (loopback|reserved)"):
         check_url(f"https://{host}/hooks", SETTINGS)
 
 

@@ -31,6 +31,7 @@ from app.graphql.connections import (
 )
 from app.graphql.context import Info
 from app.graphql.fields import field
+from app.graphql.keyed import reference
 from app.graphql.loaders import Loader
 from app.graphql.nodes import Node, number_key
 from app.keys.roles import Role
@@ -149,12 +150,13 @@ class Campaign(Node):
             return []
         return [CampaignAction[action] for action in allowed_actions(Status(self.row.status))]
 
-    @field(description="Who it speaks for; null if deleted since.")
-    async def sender(self, info: Info) -> Annotated["User", strawberry.lazy("app.users.api")] | None:
-        """Loaded once for all campaigns of a page."""
-        from app.users.api import User
-
-        return (await User.by_keys(info, [self.sender_id]))[0]
+    @reference(
+        Annotated["User", strawberry.lazy("app.users.api")],
+        description="Who it speaks for; null if deleted since.",
+    )
+    def sender(self) -> str:
+        """The sender's id."""
+        return self.sender_id
 
     @field(
         description="The segments that are its audience, in the order given; deleted ones too.",
@@ -236,7 +238,7 @@ class Campaign(Node):
         return await previews_of(info, self.row, named, count)
 
     @field(description="How far it has come.")
-    async def stats(self, info: Info) -> CampaignStats:
+    def stats(self) -> CampaignStats:
         """Read with the campaign itself, so that status and numbers agree."""
         assert self.snapshot is not None, "whoever made this did not look at asked_for()"
         return CampaignStats.of(self.snapshot)

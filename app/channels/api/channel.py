@@ -12,7 +12,7 @@ from app.channels import models, queries
 from app.errors import InvalidInput
 from app.graphql.connections import Listing, connection, nested_listing, select_family
 from app.graphql.context import Info
-from app.graphql.fields import field
+from app.graphql.keyed import loaded, reference
 from app.graphql.loaders import Loader
 from app.graphql.nodes import Node
 from app.graphql.scalars import JSON
@@ -72,17 +72,22 @@ class Member(Node):
         rows = await members.load_many(info, [_member_key(key) for key in keys])
         return [cls.of(row) if row else None for row in rows]
 
-    @field(description="The member; null if deleted.")
-    async def user(self, info: Info) -> Annotated["User", strawberry.lazy("app.users.api")] | None:
-        """Loaded once for all members of a page."""
-        from app.users.api import User
+    @reference(
+        Annotated["User", strawberry.lazy("app.users.api")], description="The member; null if deleted."
+    )
+    def user(self) -> str:
+        """The member's id."""
+        return self.user_id
 
-        return (await User.by_keys(info, [self.user_id]))[0]
-
-    @field(description="How many messages of others came after what the member has read.")
-    async def unread_count(self, info: Info) -> int:
-        """Counted once for all members of a page."""
-        return await unread_counts.load(info, (self.cid, self.user_id)) or 0
+    @loaded(
+        unread_counts,
+        int,
+        absent=0,
+        description="How many messages of others came after what the member has read.",
+    )
+    def unread_count(self) -> queries.MemberKey:
+        """The membership."""
+        return self.cid, self.user_id
 
 
 def _member_key(key: str) -> queries.MemberKey:
@@ -132,12 +137,13 @@ class Channel(Node):
         rows = await channels.load_many(info, keys)
         return [cls.of(row) if row else None for row in rows]
 
-    @field(description="Who created it; for a campaign's channels its sender. Null if unknown or deleted.")
-    async def created_by(self, info: Info) -> Annotated["User", strawberry.lazy("app.users.api")] | None:
-        """Loaded once for all channels of a page."""
-        from app.users.api import User
-
-        return (await User.by_keys(info, [self.created_by_id]))[0] if self.created_by_id else None
+    @reference(
+        Annotated["User", strawberry.lazy("app.users.api")],
+        description="Who created it; for a campaign's channels its sender. Null if unknown or deleted.",
+    )
+    def created_by(self) -> str | None:
+        """The creator's id."""
+        return self.created_by_id
 
     @connection(Member, max_size=MAX_PAGE, description="Its members, by user id.")
     async def members(self, info: Info) -> Any:

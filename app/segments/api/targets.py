@@ -1,7 +1,7 @@
 """Targets in GraphQL: ids that a segment or a campaign points at."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
@@ -12,9 +12,9 @@ from app.campaigns import queries as campaigns
 from app.errors import InvalidInput
 from app.graphql.comparisons import StringFilter
 from app.graphql.context import Info
-from app.graphql.fields import field
+from app.graphql.keyed import reference
 from app.graphql.loaders import Loader
-from app.graphql.nodes import Node, number_key
+from app.graphql.nodes import Node, encode_id, number_key
 from app.graphql.sorting import SortDirection
 from app.segments import kinds, models, queries
 
@@ -36,13 +36,19 @@ class Target(Node):
 
     @classmethod
     def of_segment(
-        cls, segment: models.Segment, sender_id: str | None, row: tuple[str, datetime | None]
-    ) -> "Target":
-        """A target of a segment. White space parts its key: no id has any."""
-        target_id, since = row
-        key = ["segment", str(segment.segment_no), target_id]
-        key += [sender_id] if sender_id and segment.kind == kinds.SegmentKind.ALL_SENDER_CHANNELS else []
-        return cls(id=cls.global_id(" ".join(key)), target_id=target_id, created_at=since, type=segment.type)
+        cls, segment: models.Segment, sender_id: str | None
+    ) -> Callable[[tuple[str, datetime | None]], "Target"]:
+        """What makes targets of a segment. White space parts their keys: no id has any."""
+        begin, end, kind = f"segment {segment.segment_no} ", "", segment.type
+        if sender_id and segment.kind == kinds.SegmentKind.ALL_SENDER_CHANNELS:
+            end = f" {sender_id}"
+
+        def of(row: tuple[str, datetime | None]) -> Target:
+            target_id, since = row
+            key = encode_id("Target", f"{begin}{target_id}{end}")
+            return cls(id=key, target_id=target_id, created_at=since, type=kind)
+
+        return of
 
     @classmethod
     def of_campaign(cls, campaign_no: int, target_id: str) -> "Target":
@@ -67,7 +73,7 @@ class Target(Node):
             case ["segment", segment_no, target_id, *sender] if len(sender) <= 1:
                 sender_id = sender[0] if sender else None
                 found = await segment_targets.load(info, (number_key(segment_no), target_id, sender_id))
-                return cls.of_segment(found[0], sender_id, (target_id, found[1])) if found else None
+                return cls.of_segment(found[0], sender_id)((target_id, found[1])) if found else None
             case ["campaign", campaign_no, target_id]:
                 key = (number_key(campaign_no), target_id)
                 return cls.of_campaign(*key) if await campaign_targets.load(info, key) else None
@@ -77,23 +83,20 @@ class Target(Node):
                 return found_now if exists else None
         raise InvalidInput("This is not an id of this API: its key should name a segment or campaign.")
 
-    @field(description="The user, if it is one that exists.")
-    async def user(self, info: Info) -> Annotated["User", strawberry.lazy("app.users.api")] | None:
-        """Loaded once for all targets of a page."""
-        from app.users.api import User
+    @reference(
+        Annotated["User", strawberry.lazy("app.users.api")], description="The user, if it is one that exists."
+    )
+    def user(self) -> str | None:
+        """The target's id, if it is one of users."""
+        return self.target_id if self.type == kinds.SegmentType.USER else None
 
-        if self.type != kinds.SegmentType.USER:
-            return None
-        return (await User.by_keys(info, [self.target_id]))[0]
-
-    @field(description="The channel, if it is one that exists.")
-    async def channel(self, info: Info) -> Annotated["Channel", strawberry.lazy("app.channels.api")] | None:
-        """Loaded once for all targets of a page."""
-        from app.channels.api import Channel
-
-        if self.type != kinds.SegmentType.CHANNEL:
-            return None
-        return (await Channel.by_keys(info, [self.target_id]))[0]
+    @reference(
+        Annotated["Channel", strawberry.lazy("app.channels.api")],
+        description="The channel, if it is one that exists.",
+    )
+    def channel(self) -> str | None:
+        """The target's id, if it is one of channels."""
+        return self.target_id if self.type == kinds.SegmentType.CHANNEL else None
 
 
 @strawberry.input(description="Chooses targets.")
