@@ -6,7 +6,7 @@ locks are held for the shortest time.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -26,7 +26,7 @@ from app.sending.outcomes import settle_without_writing
 from app.sending.postgres import PostgresWriter
 from app.sending.running import CampaignNotRunning, ensure_running
 from app.sending.sqlite import SqliteWriter
-from app.sending.writing import BatchWriter, Disagreement, Entry, Shared, TakenChannel, WantedChannel
+from app.sending.writing import NEW, BatchWriter, Disagreement, Entry, Shared, TakenChannel
 
 log = structlog.get_logger(__name__)
 
@@ -124,6 +124,7 @@ async def send_slice(
         blueprint.message.poll_id,
         await now(session),
         blueprint.created_channels if blueprint.creates else None,
+        blueprint.message.same_for_all,
     )
     entries = [Entry(target_id) for target_id in taken]
     entries = entries[: await settle_without_writing(writer, blueprint, entries)]
@@ -174,23 +175,29 @@ async def _take_channels(
 ) -> int:
     """Locks or creates the channels of all entries still to be sent and numbers their messages; returns
     how many were created. What changed since the channel was read (frozen, deleted) settles the entry."""
-    going: dict[str, list[Entry]] = {}
-    for entry in entries:
-        if entry.status == RecipientStatus.PENDING and entry.cid is not None:
-            going.setdefault(entry.cid, []).append(entry)
-    wanted = [WantedChannel(cid, [entry.target_id for entry in going[cid]]) for cid in sorted(going)]
-    if not wanted:
+    going = [entry for entry in entries if entry.status == RecipientStatus.PENDING and entry.cid is not None]
+    targets: dict[str, list[str]] = {}
+    for entry in going:
+        targets.setdefault(entry.cid or "", []).append(entry.target_id)
+    if not targets:
         return 0
     take = writer.take_existing if shared.created is None else writer.take_or_create
-    taken = await take(wanted, shared)
-    for cid, group in going.items():
-        _number(group, taken.get(cid), for_channels)
+    taken = await take(dict(sorted(targets.items())), shared)
+    _number(going, taken, for_channels, alone=len(targets) == len(going))
     return sum(channel.created for channel in taken.values())
 
 
-def _number(group: Sequence[Entry], channel: TakenChannel | None, for_channels: bool) -> None:
-    for position, entry in enumerate(group):
-        if channel is None:
+def _number(
+    going: Sequence[Entry], taken: Mapping[str, TakenChannel], for_channels: bool, *, alone: bool
+) -> None:
+    """Gives each message its number in the channel; `alone` says that no two go into the same one."""
+    before: Counter[str] = Counter()
+    for entry in going:
+        cid = entry.cid or ""
+        channel = taken.get(cid)
+        if channel is NEW and alone:
+            entry.created, entry.seq = True, 1
+        elif channel is None:
             entry.skip(OutcomeReason.UNKNOWN_CHANNEL if for_channels else OutcomeReason.NO_CHANNEL)
         elif channel.frozen:
             entry.skip(OutcomeReason.CHANNEL_FROZEN)
@@ -198,7 +205,8 @@ def _number(group: Sequence[Entry], channel: TakenChannel | None, for_channels: 
             raise MembersChanged
         else:
             entry.created = channel.created
-            entry.seq = channel.first_seq + position
+            entry.seq = channel.first_seq + before[cid]
+            before[cid] += 1
 
 
 async def _write(

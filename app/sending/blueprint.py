@@ -15,6 +15,7 @@ from app.channels.distinct import (
     distinct_id,
     members_key,
     pair_key,
+    pair_keys,
 )
 from app.messages.rendering import (
     ChannelIdTemplate,
@@ -66,6 +67,15 @@ class Blueprint:
         return max(1, ROWS_AT_ONCE // (1 + len(self._members_of_created())))
 
     @cached_property
+    def needs_details(self) -> bool:
+        """Whether a template reads more of people than who they are."""
+        return any(
+            self.message.needs_details(who)
+            or (self.channel_id is not None and self.channel_id.needs_details(who))
+            for who in ("sender", "receiver")
+        )
+
+    @cached_property
     def names_channel(self) -> bool:
         """Whether the message names the channel, which is then worked out for each receiver."""
         return self.message.needs("channel")
@@ -115,6 +125,7 @@ class Blueprint:
             created_by_id=self.campaign.sender_id,
             members=self._members_of_created(),
             founding=self._founding,
+            pair_keys=self._pair_keys,
         )
 
     def _members_of_created(self) -> tuple[CreatedMember, ...]:
@@ -172,6 +183,15 @@ class Blueprint:
         if self._distinct_beginning is not None:
             return cid[len(self._distinct_beginning) :]
         return pair_key(founder, receiver)
+
+    def _pair_keys(self, cids: Sequence[str], receivers: Sequence[str]) -> list[str] | None:
+        founder = self._only_founder
+        if founder is None or founder in receivers:
+            return None
+        if self._distinct_beginning is not None:
+            start = len(self._distinct_beginning)
+            return [cid[start:] for cid in cids]
+        return pair_keys(founder, receivers)
 
     def cid(self, channel_id: str) -> str:
         """The cid of a channel of the template's type."""

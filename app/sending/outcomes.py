@@ -4,12 +4,12 @@ Reads only. The preview of a campaign runs this very code.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 import structlog
 
-from app.channels.distinct import channel_id_problem, members_key
+from app.channels.distinct import any_channel_id_problem, channel_id_problem, members_key
 from app.ids import new_uuid
 from app.ledger.models import OutcomeReason, RecipientStatus
 from app.messages.rendering import (
@@ -19,6 +19,7 @@ from app.messages.rendering import (
     channel_fields,
     user_fields,
 )
+from app.messages.templating.plain import PLAIN_FIELDS
 from app.sending.blueprint import Blueprint
 from app.sending.writing import BatchWriter, ChannelState, Entry, Person
 
@@ -35,13 +36,25 @@ class SenderMissing(Exception):
     """The sender was deleted or deactivated while the campaign runs."""
 
 
-@dataclass(slots=True)
 class Going:
-    """An entry that is still to be sent, with its receiver and channel as the templates see them."""
+    """An entry that is still to be sent, with the people that its templates see."""
 
-    position: int
-    entry: Entry
-    variables: Variables
+    __slots__ = ("_variables", "entry", "position", "receiver", "sender")
+
+    def __init__(self, position: int, entry: Entry, sender: Fields, receiver: Person | None) -> None:
+        self.position = position
+        self.entry = entry
+        self.sender = sender
+        self.receiver = receiver
+        self._variables: Variables | None = None
+
+    @property
+    def variables(self) -> Variables:
+        """The people as Jinja sees them; the channel comes later."""
+        if self._variables is None:
+            receiver = None if self.receiver is None else user_fields(*self.receiver[:6])
+            self._variables = Variables(self.sender, receiver, None)
+        return self._variables
 
 
 async def settle_without_writing(
@@ -61,6 +74,8 @@ async def settle_without_writing(
     until = monotonic() + (SECONDS_TO_RENDER if seconds is None else seconds)
     find = _find_channels if blueprint.for_channels else _find_receivers
     going, states, end = _affordable(*await find(writer, blueprint, entries, until))
+    if not collect_missing and monotonic() < until and _settle_at_once(going, blueprint, states):
+        return end
 
     def settle(target: Going) -> None:
         _settle_in_channel(target, blueprint, states, collect_missing)
@@ -72,6 +87,8 @@ def _affordable(going: list[Going], states: States, end: int) -> tuple[list[Goin
     """Those, one at least, whose channels have together few enough members: who joins a channel renews the
     key of all of them, and showChannels looks at each."""
     members = 0
+    if not states:
+        return going, states, end
     for number, target in enumerate(going):
         state = states.get(target.entry.cid or "")
         members += 0 if state is None else state.member_count
@@ -86,7 +103,8 @@ async def _find_receivers(
     """The users among the entries that can get the message, the channels of theirs that exist, and how many
     entries that covers."""
     sender_id = blueprint.campaign.sender_id
-    people = await writer.people([*(entry.target_id for entry in entries), sender_id])
+    user_ids = [*(entry.target_id for entry in entries), sender_id]
+    people = await writer.people(user_ids, details=blueprint.needs_details)
     sender = _sender_fields(people, sender_id)
     going: list[Going] = []
     for position, entry in enumerate(entries):
@@ -98,10 +116,12 @@ async def _find_receivers(
         elif not person.reachable:
             entry.skip(OutcomeReason.USER_DEACTIVATED)
         else:
-            going.append(Going(position, entry, Variables(sender, user_fields(*person[:6]), None)))
+            going.append(Going(position, entry, sender, person))
     if blueprint.channel_type is None:
         return going, await _find_pairs(writer, blueprint, going), len(entries)
-    going, end = _in_time(going, len(entries), until, lambda target: _name_channel(target, blueprint))
+    end = len(entries)
+    if monotonic() > until or not _name_at_once(going, blueprint):
+        going, end = _in_time(going, end, until, lambda target: _name_channel(target, blueprint))
     states = await writer.channels([target.entry.cid for target in going if target.entry.cid is not None])
     return [target for target in going if target.entry.status == RecipientStatus.PENDING], states, end
 
@@ -128,8 +148,7 @@ async def _find_channels(
         if receiver is None and blueprint.message.needs_receiver and not state.frozen:
             entry.skip(OutcomeReason.NO_RECEIVER)
         else:
-            fields = None if receiver is None else user_fields(*receiver[:6])
-            going.append(Going(position, entry, Variables(sender, fields, None)))
+            going.append(Going(position, entry, sender, receiver))
     return going, states, len(entries)
 
 
@@ -161,6 +180,19 @@ async def _find_pairs(writer: BatchWriter, blueprint: Blueprint, going: Sequence
     return {state.cid: state for state in pairs.values()}
 
 
+def _name_at_once(going: Sequence[Going], blueprint: Blueprint) -> bool:
+    """Names the channels of all of these; False, and nothing done, where that has to be done one by one."""
+    if blueprint.channel_id is None or not going:
+        return False
+    ids = blueprint.channel_id.plain_ids(_receivers_of(going), _plain_row(going[0].sender))
+    if ids is None or any_channel_id_problem(ids):
+        return False
+    beginning = blueprint.cid("")
+    for target, channel_id in zip(going, ids, strict=True):
+        target.entry.cid = beginning + channel_id
+    return True
+
+
 def _name_channel(target: Going, blueprint: Blueprint) -> None:
     entry, template = target.entry, blueprint.channel_id
     if template is None:
@@ -183,15 +215,50 @@ def _name_channel(target: Going, blueprint: Blueprint) -> None:
         entry.skip(OutcomeReason.NO_CHANNEL)  # no channel has such an id
 
 
+def _settle_at_once(going: Sequence[Going], blueprint: Blueprint, states: States) -> bool:
+    """Settles all of these; False, and nothing decided that `_settle_in_channel` would decide otherwise,
+    where their messages have to be made one by one."""
+    same = blueprint.message.same_for_all
+    if same is None or blueprint.for_channels or not going:
+        return False
+    sending = [target for target in going if not _is_left_out(target.entry, blueprint, states)]
+    texts = blueprint.message.plain_texts(_receivers_of(sending), _plain_row(going[0].sender))
+    if texts is None:
+        return False
+    for target, text in zip(sending, texts, strict=True):
+        entry = target.entry
+        entry.text = text
+        entry.attachments, entry.custom = same
+    return True
+
+
+def _receivers_of(going: Sequence[Going]) -> list[Person]:
+    return [target.receiver for target in going if target.receiver is not None]
+
+
+def _plain_row(fields: Fields) -> list[Any]:
+    return [fields.get(name) for name in PLAIN_FIELDS]
+
+
 def _settle_in_channel(target: Going, blueprint: Blueprint, states: States, collect_missing: bool) -> None:
     entry = target.entry
-    state = None if entry.cid is None else states.get(entry.cid)
-    if state is not None and state.frozen:
-        entry.skip(OutcomeReason.CHANNEL_FROZEN)
-    elif state is None and not blueprint.creates and not blueprint.only_looked_at:
-        entry.skip(OutcomeReason.NO_CHANNEL)
-    else:
+    if not _is_left_out(entry, blueprint, states):
+        state = None if entry.cid is None else states.get(entry.cid)
         _render(target, blueprint, state, collect_missing)
+
+
+def _is_left_out(entry: Entry, blueprint: Blueprint, states: States) -> bool:
+    """Skips an entry whose channel is frozen, or absent and not to be created."""
+    state = None if entry.cid is None else states.get(entry.cid)
+    if state is not None:
+        if not state.frozen:
+            return False
+        entry.skip(OutcomeReason.CHANNEL_FROZEN)
+    elif blueprint.creates or blueprint.only_looked_at:
+        return False
+    else:
+        entry.skip(OutcomeReason.NO_CHANNEL)
+    return True
 
 
 def _render(target: Going, blueprint: Blueprint, state: ChannelState | None, collect_missing: bool) -> None:

@@ -13,7 +13,8 @@ from app.ledger.models import OutcomeReason, RecipientStatus
 
 
 class Person(NamedTuple):
-    """A user as the engine needs it; `custom` is JSON text, parsed only if a template asks."""
+    """A user as the engine needs it; `custom` is JSON text, parsed only if a template asks. `created_at` and
+    `custom` are None where nothing asks for details."""
 
     id: str
     name: str | None
@@ -41,11 +42,9 @@ class ChannelState:
     member_count: int = 0
 
 
-class WantedChannel(NamedTuple):
-    """A channel that the batch writes into: a message for each of these targets, its receivers or itself."""
-
-    cid: str
-    targets: Sequence[str]
+# Channels that the batch writes into, in the order of cid: for each a message for every one of these targets,
+# its receivers or itself.
+Wanted = Mapping[str, Sequence[str]]
 
 
 class TakenChannel(NamedTuple):
@@ -58,9 +57,16 @@ class TakenChannel(NamedTuple):
     members_key: str | None = None
 
 
+NEW = TakenChannel(created=True, frozen=False, first_seq=1)
+
+
 @dataclass(slots=True, frozen=True)
 class CreatedChannels:
-    """What all channels created by one campaign share. `members` are those besides the receivers."""
+    """What all channels created by one campaign share. `members` are those besides the receivers.
+
+    `pair_keys` gives the members_key of each channel that its one receiver and the one other member found,
+    None unless all of them are such.
+    """
 
     type: str
     team: str | None
@@ -68,6 +74,7 @@ class CreatedChannels:
     created_by_id: str
     members: tuple["CreatedMember", ...]
     founding: Callable[[str, Sequence[str]], tuple[int, str | None]]  # of cid: member_count, members_key
+    pair_keys: Callable[[Sequence[str], Sequence[str]], list[str] | None]  # of cids and receivers
 
 
 @dataclass(slots=True, frozen=True)
@@ -81,11 +88,10 @@ class CreatedMember:
     archived: bool = False
 
 
-@dataclass(slots=True)
 class Entry:
-    """One target on its way through a batch, ending as a ledger row."""
+    """One target on its way through a batch, ending as a ledger row. What most entries never change stays
+    with the class: to fill every field in took a tenth of the sender's time."""
 
-    target_id: str
     status: int = RecipientStatus.PENDING
     reason: int | None = None
     detail: str | None = None
@@ -98,6 +104,9 @@ class Entry:
     custom: str = "{}"
     missing: tuple[str, ...] = ()  # variables that rendered empty, where a preview asked
     members_key: str | None = None  # of a channel whose receiver the message names: it must not change
+
+    def __init__(self, target_id: str) -> None:
+        self.target_id = target_id
 
     def skip(self, reason: OutcomeReason) -> None:
         """Settles it as SKIPPED."""
@@ -119,6 +128,7 @@ class Shared:
     poll_id: str | None
     now: datetime
     created: CreatedChannels | None  # None: absent channels are not created
+    same_for_all: tuple[str, str] | None = None  # attachments and custom, where no entry has its own
 
 
 class Disagreement(Exception):
@@ -128,8 +138,8 @@ class Disagreement(Exception):
 class BatchWriter(Protocol):
     """The statements of a batch on one kind of database."""
 
-    async def people(self, user_ids: Sequence[str]) -> dict[str, Person]:
-        """The users that exist among these ids, tombstones included."""
+    async def people(self, user_ids: Sequence[str], *, details: bool = True) -> dict[str, Person]:
+        """The users that exist among these ids, tombstones included; with `details` all fields of them."""
 
     async def deleted(self, user_ids: Sequence[str]) -> list[str]:
         """Those of these users who were deleted."""
@@ -143,12 +153,10 @@ class BatchWriter(Protocol):
     async def pair_channels(self, members_keys: Sequence[str]) -> dict[str, ChannelState]:
         """For each key the distinct channel of any type with exactly these members, latest used."""
 
-    async def take_existing(self, wanted: Sequence[WantedChannel], shared: Shared) -> dict[str, TakenChannel]:
+    async def take_existing(self, wanted: Wanted, shared: Shared) -> dict[str, TakenChannel]:
         """Locks those that exist, in the order of cid, and raises `last_seq` of those not frozen."""
 
-    async def take_or_create(
-        self, wanted: Sequence[WantedChannel], shared: Shared
-    ) -> dict[str, TakenChannel]:
+    async def take_or_create(self, wanted: Wanted, shared: Shared) -> dict[str, TakenChannel]:
         """The same, and creates the others. Nothing can come between."""
 
     async def write(self, entries: Sequence[Entry], shared: Shared) -> None:
