@@ -272,7 +272,9 @@ async def now(session: AsyncSession) -> datetime:
 
 async def changed(session: AsyncSession, statement: Update | Delete, **bound: Any) -> int:
     """Runs a guarded update or delete and returns how many rows it touched; zero means: diagnose."""
-    result = await session.execute(statement.execution_options(synchronize_session=False), bound or None)
+    if not statement.get_execution_options():  # one that is built once brings its own
+        statement = statement.execution_options(synchronize_session=False)
+    result = await session.execute(statement, bound or None)
     return cast("CursorResult[Any]", result).rowcount
 
 

@@ -52,7 +52,8 @@ _LOCK = (
     select(col(Batch.batch_no)).where(*_THIS_BATCH, col(Batch.pending) > 0).with_for_update(skip_locked=True)
 )
 _HELD = select(col(BatchTargets.target_ids)).where(*_THESE_TARGETS)
-_DROP_TARGETS = delete(BatchTargets).where(*_THESE_TARGETS)
+_UNSYNCHRONISED = {"synchronize_session": False}
+_DROP_TARGETS = delete(BatchTargets).where(*_THESE_TARGETS).execution_options(**_UNSYNCHRONISED)
 _CLOSE = (
     update(Batch)
     .where(*_THIS_BATCH, col(Batch.pending) == bindparam("was_pending"))
@@ -67,6 +68,7 @@ _CLOSE = (
         attempts=0,
         settled_at=bindparam("at"),
     )
+    .execution_options(**_UNSYNCHRONISED)
 )
 _PICK = (
     update(Batch)
@@ -82,7 +84,7 @@ _PICK = (
     )
     .values(attempts=col(Batch.attempts) + 1)
     .returning(col(Batch.batch_no), col(Batch.attempts), col(Batch.pending))
-    .execution_options(synchronize_session=False)
+    .execution_options(**_UNSYNCHRONISED)
 )
 
 

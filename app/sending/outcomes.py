@@ -221,7 +221,9 @@ def _settle_at_once(going: Sequence[Going], blueprint: Blueprint, states: States
     same = blueprint.message.same_for_all
     if same is None or blueprint.for_channels or not going:
         return False
-    sending = [target for target in going if not _is_left_out(target.entry, blueprint, states)]
+    sending = going
+    if states or not blueprint.creates:
+        sending = [target for target in going if not _is_left_out(target.entry, blueprint, states)]
     texts = blueprint.message.plain_texts(_receivers_of(sending), _plain_row(going[0].sender))
     if texts is None:
         return False
