@@ -28,8 +28,8 @@ log = structlog.get_logger(__name__)
 MEMBERS_AT_ONCE = 20_000  # of existing channels that one transaction may write into
 SECONDS_TO_RENDER = 0.5  # ten times what a thousand usual messages take; hostile templates can be slower
 
-
 States = Mapping[str, ChannelState]
+WriteAtOnce = Callable[[Sequence[Sequence[Any]], Sequence[Any]], list[str] | None]
 
 
 class SenderMissing(Exception):
@@ -184,7 +184,7 @@ def _name_at_once(going: Sequence[Going], blueprint: Blueprint) -> bool:
     """Names the channels of all of these; False, and nothing done, where that has to be done one by one."""
     if blueprint.channel_id is None or not going:
         return False
-    ids = blueprint.channel_id.plain_ids(_receivers_of(going), _plain_row(going[0].sender))
+    ids = _unless_it_raises(blueprint.channel_id.plain_ids, going)
     if ids is None or any_channel_id_problem(ids):
         return False
     beginning = blueprint.cid("")
@@ -219,12 +219,12 @@ def _settle_at_once(going: Sequence[Going], blueprint: Blueprint, states: States
     """Settles all of these; False, and nothing decided that `_settle_in_channel` would decide otherwise,
     where their messages have to be made one by one."""
     same = blueprint.message.same_for_all
-    if same is None or blueprint.for_channels or not going:
+    if same is None or blueprint.for_channels:
         return False
     sending = going
     if states or not blueprint.creates:
         sending = [target for target in going if not _is_left_out(target.entry, blueprint, states)]
-    texts = blueprint.message.plain_texts(_receivers_of(sending), _plain_row(going[0].sender))
+    texts = _unless_it_raises(blueprint.message.plain_texts, sending)
     if texts is None:
         return False
     for target, text in zip(sending, texts, strict=True):
@@ -234,12 +234,15 @@ def _settle_at_once(going: Sequence[Going], blueprint: Blueprint, states: States
     return True
 
 
-def _receivers_of(going: Sequence[Going]) -> list[Person]:
-    return [target.receiver for target in going if target.receiver is not None]
-
-
-def _plain_row(fields: Fields) -> list[Any]:
-    return [fields.get(name) for name in PLAIN_FIELDS]
+def _unless_it_raises(write: WriteAtOnce, going: Sequence[Going]) -> list[str] | None:
+    """What is written for all of these. An error is somebody's own: one by one it will be found whose."""
+    if not going:
+        return []
+    sender = [going[0].sender.get(name) for name in PLAIN_FIELDS]
+    try:
+        return write([target.receiver or () for target in going], sender)
+    except Exception:
+        return None
 
 
 def _settle_in_channel(target: Going, blueprint: Blueprint, states: States, collect_missing: bool) -> None:

@@ -122,16 +122,18 @@ class PostgresWriter:
         assert created is not None
         cids, messages = list(wanted), [len(targets) for targets in wanted.values()]
         founding = _foundings(created, wanted)
-        rows = await self._rows(
-            "INSERT INTO channels AS c (cid, channel_id, member_count, members_key, last_seq, type, team,"
-            " custom, created_by_id, frozen, last_message_at, created_at, updated_at)"
+        *existing, (*_, number) = await self._rows(
+            "WITH taken AS (INSERT INTO channels AS c (cid, channel_id, member_count, members_key, last_seq,"
+            " type, team, custom, created_by_id, frozen, last_message_at, created_at, updated_at)"
             " SELECT w.cid, substr(w.cid, %s), w.member_count, w.members_key, w.messages, %s, %s, %s::jsonb,"
             " %s, false, %s, %s, %s"
             f" FROM {_table('cid text', 'member_count int', 'members_key text', 'messages int')}"
             ' ORDER BY w.cid COLLATE "C" ON CONFLICT (cid) DO UPDATE SET'
             " last_seq = c.last_seq + CASE WHEN c.frozen THEN 0 ELSE excluded.last_seq END,"
             " last_message_at = CASE WHEN c.frozen THEN c.last_message_at ELSE excluded.last_message_at END"
-            " RETURNING c.cid, xmax = 0, c.frozen, c.last_seq",
+            " RETURNING c.cid, xmax = 0 AS is_new, c.frozen, c.last_seq)"
+            " SELECT cid, frozen, last_seq FROM taken WHERE NOT is_new"
+            " UNION ALL SELECT NULL, NULL, count(*) FROM taken",
             [
                 len(created.type) + 2,
                 created.type,
@@ -147,9 +149,10 @@ class PostgresWriter:
                 _json(messages),
             ],
         )
-        return {
-            cid: NEW if is_new else TakenChannel(False, frozen, last - len(wanted[cid]) + 1)
-            for cid, is_new, frozen, last in rows
+        if number != len(wanted):
+            raise Disagreement(f"{len(wanted)} channels wanted, {number} taken")
+        return dict.fromkeys(wanted, NEW) | {
+            cid: TakenChannel(False, frozen, last - len(wanted[cid]) + 1) for cid, frozen, last in existing
         }
 
     async def write(self, entries: Sequence[Entry], shared: Shared) -> None:
