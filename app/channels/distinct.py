@@ -86,4 +86,9 @@ def any_channel_id_problem(channel_ids: Sequence[str]) -> bool:
     """Whether `channel_id_problem` has something to say about one of these; all are looked at at once."""
     together = "".join(channel_ids)
     lengths = set(map(len, channel_ids))
-    return 0 in lengths or max(lengths) > MAX_CHANNEL_ID or not together.isprintable() or " " in together
+    return (
+        0 in lengths
+        or max(lengths, default=0) > MAX_CHANNEL_ID
+        or not together.isprintable()
+        or " " in together
+    )

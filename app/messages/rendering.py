@@ -125,6 +125,11 @@ class MessageTemplate:
         """Whether rendering reads more of sender or receiver than id, name, role and language."""
         return _needs_details(self.paths, variable)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether `plain_texts` can do anything."""
+        return self._plain is not None and self.same_for_all is not None
+
     def plain_texts(self, receivers: Sequence[Sequence[Any]], sender: Sequence[Any]) -> list[str] | None:
         """The texts for all these receivers at once, where the template is plain and nothing is wrong with
         any of them; else `render` tells. People are rows that begin with id, name, role, language."""
@@ -167,6 +172,11 @@ class ChannelIdTemplate:
     def needs_details(self, variable: str) -> bool:
         """Whether rendering reads more of sender or receiver than id, name, role and language."""
         return _needs_details(self.paths, variable)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether `plain_ids` can do anything."""
+        return self._plain is not None
 
     def plain_ids(self, receivers: Sequence[Sequence[Any]], sender: Sequence[Any]) -> list[str] | None:
         """The ids for all these receivers at once, as `MessageTemplate.plain_texts`. They may still break the

@@ -26,7 +26,18 @@ from app.sending.outcomes import settle_without_writing
 from app.sending.postgres import PostgresWriter
 from app.sending.running import CampaignNotRunning, ensure_running
 from app.sending.sqlite import SqliteWriter
-from app.sending.writing import NEW, BatchWriter, Disagreement, Entry, Shared, TakenChannel
+from app.sending.writing import (
+    NEW,
+    BatchWriter,
+    Disagreement,
+    Entries,
+    Entry,
+    Sending,
+    Shared,
+    TakenChannel,
+    count_sent,
+    unsent,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -128,12 +139,14 @@ async def send_slice(
         blueprint.created_channels if blueprint.creates else None,
         blueprint.message.same_for_all,
     )
-    entries = [Entry(target_id) for target_id in taken]
-    entries = entries[: await settle_without_writing(writer, blueprint, entries)]
+    entries: Sequence[Entry] = Entries(taken)
+    covered = await settle_without_writing(writer, blueprint, entries)
+    if covered != len(entries):
+        entries = entries[:covered]
     made = await deliver(session, writer, blueprint, entries, shared)
     await close_batch(session, shared, entries, target_ids[len(entries) :], made)
     await ensure_running(session, campaign_no, {Status.IN_PROGRESS})
-    return Slice(len(entries), sum(entry.status == RecipientStatus.SENT for entry in entries))
+    return Slice(len(entries), count_sent(entries))
 
 
 async def as_of_now(writer: BatchWriter, blueprint: Blueprint) -> Blueprint:
@@ -177,6 +190,15 @@ async def _take_channels(
 ) -> int:
     """Locks or creates the channels of all entries still to be sent and numbers their messages; returns
     how many were created. What changed since the channel was read (frozen, deleted) settles the entry."""
+    taken: dict[str, TakenChannel]
+    if isinstance(entries, Entries) and (alike := entries.alike) is not None:
+        receivers = [(target_id,) for target_id in alike.target_ids]
+        taken = await writer.take_or_create(dict(sorted(zip(alike.cids, receivers, strict=True))), shared)
+        if all(channel is NEW for channel in taken.values()):
+            return len(taken)
+        going = [entry for entry in entries.take_apart() if entry.reason is None]  # somebody was faster
+        _number(going, taken, for_channels, alone=True)
+        return sum(channel.created for channel in taken.values())
     going = [entry for entry in entries if entry.status == RecipientStatus.PENDING and entry.cid is not None]
     targets: dict[str, list[str]] = {}
     for entry in going:
@@ -219,10 +241,14 @@ async def _write(
     shared: Shared,
 ) -> int:
     """Writes the batch's rows and whoever joins; returns how many users it reaches."""
+    if isinstance(entries, Entries) and (alike := entries.alike) is not None:
+        alike.message_ids = message_ids(len(alike.target_ids))
+        await writer.write(alike, entries.others, shared)
+        return len(alike.target_ids)
     sending = [entry for entry in entries if entry.status == RecipientStatus.PENDING]
     for entry, message_id in zip(sending, message_ids(len(sending)), strict=True):
         entry.status, entry.message_id = RecipientStatus.SENT, message_id
-    await writer.write(entries, shared)
+    await writer.write(Sending.of(sending, shared), unsent(entries), shared)
     if len(sending) == sum(entry.created for entry in sending):
         return len(sending)
     for_channels = blueprint.for_channels
@@ -260,8 +286,8 @@ async def close_batch(
     session: AsyncSession, shared: Shared, entries: Sequence[Entry], left: Sequence[str], made: Made
 ) -> None:
     """Counts what was settled into the batch's row, and keeps or drops the ids that are left."""
-    statuses = Counter(entry.status for entry in entries)
-    sent = statuses[RecipientStatus.SENT]
+    statuses = Counter(entry.status for entry in unsent(entries))
+    sent = count_sent(entries)
     settled = await changed(
         session,
         _CLOSE,
@@ -293,9 +319,8 @@ async def _keep(session: AsyncSession, shared: Shared, left: Sequence[str]) -> N
 
 async def _count_reasons(session: AsyncSession, shared: Shared, entries: Sequence[Entry]) -> None:
     by_reason: dict[int, list[str]] = {}
-    for entry in entries:
-        if entry.reason is not None:
-            by_reason.setdefault(int(entry.reason), []).append(entry.target_id)
+    for entry in unsent(entries):
+        by_reason.setdefault(int(entry.reason or 0), []).append(entry.target_id)
     for reason, target_ids in by_reason.items():
         counted = await changed(
             session,

@@ -95,6 +95,13 @@ class Blueprint:
         )
 
     @cached_property
+    def may_be_alike(self) -> bool:
+        """Whether entries can be settled all together: see `Entries`."""
+        return (
+            self.creates and self.message.is_plain and (self.channel_id is None or self.channel_id.is_plain)
+        )
+
+    @cached_property
     def adds_sender(self) -> bool:
         """Whether the sender is a member of created channels."""
         return self.campaign.sender_mode != "EXCLUDE"

@@ -21,7 +21,7 @@ from app.messages.rendering import (
 )
 from app.messages.templating.plain import PLAIN_FIELDS
 from app.sending.blueprint import Blueprint
-from app.sending.writing import BatchWriter, ChannelState, Entry, Person
+from app.sending.writing import BatchWriter, ChannelState, Entries, Entry, Person, Sending
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +29,7 @@ MEMBERS_AT_ONCE = 20_000  # of existing channels that one transaction may write 
 SECONDS_TO_RENDER = 0.5  # ten times what a thousand usual messages take; hostile templates can be slower
 
 States = Mapping[str, ChannelState]
+People = Mapping[str, Person]
 WriteAtOnce = Callable[[Sequence[Sequence[Any]], Sequence[Any]], list[str] | None]
 
 
@@ -72,8 +73,16 @@ async def settle_without_writing(
     untouched, for the next slice. Raises `SenderMissing`.
     """
     until = monotonic() + (SECONDS_TO_RENDER if seconds is None else seconds)
-    find = _find_channels if blueprint.for_channels else _find_receivers
-    going, states, end = _affordable(*await find(writer, blueprint, entries, until))
+    people: People | None = None
+    if blueprint.may_be_alike and isinstance(entries, Entries):
+        people = await _settle_alike(writer, blueprint, entries, until)
+        if entries.alike is not None:
+            return len(entries)
+    if blueprint.for_channels:
+        found = await _find_channels(writer, blueprint, entries)
+    else:
+        found = await _find_receivers(writer, blueprint, entries, until, people)
+    going, states, end = _affordable(*found)
     if not collect_missing and monotonic() < until and _settle_at_once(going, blueprint, states):
         return end
 
@@ -97,25 +106,64 @@ def _affordable(going: list[Going], states: States, end: int) -> tuple[list[Goin
     return going, states, end
 
 
+async def _settle_alike(
+    writer: BatchWriter, blueprint: Blueprint, entries: Entries, until: float
+) -> People | None:
+    """Settles entries that are all alike: plain texts, each into a new channel of its own. Those who get
+    nothing, whatever their channel, are settled one by one; with any other entry nothing is decided, and what
+    was read is given back."""
+    sender_id, same = blueprint.campaign.sender_id, blueprint.message.same_for_all
+    people = await _people(writer, blueprint, entries.target_ids)
+    sender = _sender_fields(people, sender_id)
+    if monotonic() > until or same is None:
+        return people
+    others: list[Entry] = []
+    receivers = [people.get(target_id) for target_id in entries.target_ids]
+    reached = [person for person in receivers if person is not None and person[6] and person[0] != sender_id]
+    if len(reached) != len(receivers):
+        for entry in map(Entry, entries.target_ids):
+            if not _reaches(entry, people.get(entry.target_id), sender_id):
+                others.append(entry)
+    cids = _cids_at_once(reached, sender, blueprint)
+    texts = _unless_it_raises(blueprint.message.plain_texts, reached, sender)
+    if cids is None or texts is None or len(set(cids)) != len(cids) or await writer.channels(cids):
+        return people
+    entries.settle_alike(Sending([person[0] for person in reached], cids, texts), others, same)
+    return people
+
+
+async def _people(writer: BatchWriter, blueprint: Blueprint, user_ids: Sequence[str]) -> People:
+    return await writer.people([*user_ids, blueprint.campaign.sender_id], details=blueprint.needs_details)
+
+
+def _reaches(entry: Entry, person: Person | None, sender_id: str) -> bool:
+    """Whether this user can get a message at all; if not, the entry is settled."""
+    if entry.target_id == sender_id:
+        entry.skip(OutcomeReason.SENDER)
+    elif person is None:
+        entry.skip(OutcomeReason.UNKNOWN_USER)
+    elif not person.reachable:
+        entry.skip(OutcomeReason.USER_DEACTIVATED)
+    return entry.reason is None
+
+
 async def _find_receivers(
-    writer: BatchWriter, blueprint: Blueprint, entries: Sequence[Entry], until: float
+    writer: BatchWriter,
+    blueprint: Blueprint,
+    entries: Sequence[Entry],
+    until: float,
+    people: People | None,
 ) -> tuple[list[Going], States, int]:
     """The users among the entries that can get the message, the channels of theirs that exist, and how many
     entries that covers."""
     sender_id = blueprint.campaign.sender_id
-    user_ids = [*(entry.target_id for entry in entries), sender_id]
-    people = await writer.people(user_ids, details=blueprint.needs_details)
+    if people is None:
+        people = await _people(writer, blueprint, [entry.target_id for entry in entries])
     sender = _sender_fields(people, sender_id)
     going: list[Going] = []
     for position, entry in enumerate(entries):
         person = people.get(entry.target_id)
-        if entry.target_id == sender_id:
-            entry.skip(OutcomeReason.SENDER)
-        elif person is None:
-            entry.skip(OutcomeReason.UNKNOWN_USER)
-        elif not person.reachable:
-            entry.skip(OutcomeReason.USER_DEACTIVATED)
-        else:
+        if _reaches(entry, person, sender_id):
             going.append(Going(position, entry, sender, person))
     if blueprint.channel_type is None:
         return going, await _find_pairs(writer, blueprint, going), len(entries)
@@ -127,7 +175,7 @@ async def _find_receivers(
 
 
 async def _find_channels(
-    writer: BatchWriter, blueprint: Blueprint, entries: Sequence[Entry], until: float
+    writer: BatchWriter, blueprint: Blueprint, entries: Sequence[Entry]
 ) -> tuple[list[Going], States, int]:
     """The same where channels are the targets; each may have a receiver."""
     sender_id, cids = blueprint.campaign.sender_id, [entry.target_id for entry in entries]
@@ -182,15 +230,27 @@ async def _find_pairs(writer: BatchWriter, blueprint: Blueprint, going: Sequence
 
 def _name_at_once(going: Sequence[Going], blueprint: Blueprint) -> bool:
     """Names the channels of all of these; False, and nothing done, where that has to be done one by one."""
-    if blueprint.channel_id is None or not going:
+    if not going:
         return False
-    ids = _unless_it_raises(blueprint.channel_id.plain_ids, going)
-    if ids is None or any_channel_id_problem(ids):
+    cids = _cids_at_once([target.receiver or () for target in going], going[0].sender, blueprint)
+    if cids is None:
         return False
-    beginning = blueprint.cid("")
-    for target, channel_id in zip(going, ids, strict=True):
-        target.entry.cid = beginning + channel_id
+    for target, cid in zip(going, cids, strict=True):
+        target.entry.cid = cid
     return True
+
+
+def _cids_at_once(
+    receivers: Sequence[Sequence[Any]], sender: Fields, blueprint: Blueprint
+) -> list[str] | None:
+    """The channels of all these receivers; None where they have to be worked out one by one."""
+    if blueprint.channel_id is None:
+        return [blueprint.cid(blueprint.distinct_channel_id(receiver[0])) for receiver in receivers]
+    ids = _unless_it_raises(blueprint.channel_id.plain_ids, receivers, sender)
+    if ids is None or any_channel_id_problem(ids):
+        return None
+    beginning = blueprint.cid("")
+    return [beginning + channel_id for channel_id in ids]
 
 
 def _name_channel(target: Going, blueprint: Blueprint) -> None:
@@ -219,12 +279,13 @@ def _settle_at_once(going: Sequence[Going], blueprint: Blueprint, states: States
     """Settles all of these; False, and nothing decided that `_settle_in_channel` would decide otherwise,
     where their messages have to be made one by one."""
     same = blueprint.message.same_for_all
-    if same is None or blueprint.for_channels:
+    if same is None or blueprint.for_channels or not going:
         return False
     sending = going
     if states or not blueprint.creates:
         sending = [target for target in going if not _is_left_out(target.entry, blueprint, states)]
-    texts = _unless_it_raises(blueprint.message.plain_texts, sending)
+    receivers = [target.receiver or () for target in sending]
+    texts = _unless_it_raises(blueprint.message.plain_texts, receivers, going[0].sender)
     if texts is None:
         return False
     for target, text in zip(sending, texts, strict=True):
@@ -234,13 +295,12 @@ def _settle_at_once(going: Sequence[Going], blueprint: Blueprint, states: States
     return True
 
 
-def _unless_it_raises(write: WriteAtOnce, going: Sequence[Going]) -> list[str] | None:
+def _unless_it_raises(
+    write: WriteAtOnce, receivers: Sequence[Sequence[Any]], sender: Fields
+) -> list[str] | None:
     """What is written for all of these. An error is somebody's own: one by one it will be found whose."""
-    if not going:
-        return []
-    sender = [going[0].sender.get(name) for name in PLAIN_FIELDS]
     try:
-        return write([target.receiver or () for target in going], sender)
+        return write(receivers, [sender.get(name) for name in PLAIN_FIELDS])
     except Exception:
         return None
 

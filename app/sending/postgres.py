@@ -22,6 +22,7 @@ from app.sending.writing import (
     Disagreement,
     Entry,
     Person,
+    Sending,
     Shared,
     TakenChannel,
     Wanted,
@@ -155,24 +156,20 @@ class PostgresWriter:
             cid: TakenChannel(False, frozen, last - len(wanted[cid]) + 1) for cid, frozen, last in existing
         }
 
-    async def write(self, entries: Sequence[Entry], shared: Shared) -> None:
+    async def write(self, sending: Sending, others: Sequence[Entry], shared: Shared) -> None:
         """See `BatchWriter`."""
-        sending = [entry for entry in entries if entry.status == RecipientStatus.SENT]
-        messages = ledger = 0
-        if sending:
-            await self._stage(sending, shared)
+        sent, ledger = len(sending.target_ids), len(sending.target_ids) + len(others)
+        messages, written = 0, ledger
+        if sent:
+            await self._stage(sending)
             if shared.created is not None:
                 await self._create_members(shared.created, shared)
             messages = await self._write_messages(shared)
-        if shared.campaign_no is None:
-            ledger = len(entries)
-        else:
-            ledger = await self._write_ledger(shared) if sending else 0
-            ledger += await self._write_others([entry for entry in entries if entry.reason], shared)
-        if (messages, ledger) != (len(sending), len(entries)):
-            raise Disagreement(
-                f"{len(entries)} entries, {len(sending)} sent: {ledger} rows, {messages} messages"
-            )
+        if shared.campaign_no is not None:
+            written = await self._write_ledger(shared) if sent else 0
+            written += await self._write_others(others, shared)
+        if (messages, written) != (sent, ledger):
+            raise Disagreement(f"{ledger} entries, {sent} sent: {written} rows, {messages} messages")
 
     async def _write_messages(self, shared: Shared) -> int:
         attachments, custom = shared.same_for_all or (None, None)
@@ -207,20 +204,20 @@ class PostgresWriter:
         }
         return await self._copy("recipients", columns)
 
-    async def _stage(self, sending: Sequence[Entry], shared: Shared) -> None:
+    async def _stage(self, sending: Sending) -> None:
         await self._connection.execute(_STAGE)
         columns: dict[str, Sequence[str | None]] = {
-            "target_id": [entry.target_id for entry in sending],
-            "cid": [entry.cid for entry in sending],
-            "message_id": [entry.message_id for entry in sending],
-            "text": [entry.text for entry in sending],
+            "target_id": sending.target_ids,
+            "cid": sending.cids,
+            "message_id": sending.message_ids,
+            "text": sending.texts,
         }
-        if shared.same_for_all is None:
-            columns["attachments"] = [entry.attachments for entry in sending]
-            columns["custom"] = [entry.custom for entry in sending]
-        if not all(entry.created and entry.seq == 1 for entry in sending):
-            columns["seq"] = [str(entry.seq) for entry in sending]
-            columns["created"] = ["t" if entry.created else "f" for entry in sending]
+        if sending.parts is not None:
+            columns["attachments"], columns["custom"] = sending.parts
+        if sending.numbers is not None:
+            seqs, are_created = sending.numbers
+            columns["seq"] = list(map(str, seqs))
+            columns["created"] = ["t" if created else "f" for created in are_created]
         await self._copy("staged", columns)
 
     async def _copy(self, table: str, columns: Mapping[str, Sequence[str | None]]) -> int:

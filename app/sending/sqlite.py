@@ -19,6 +19,7 @@ from app.sending.writing import (
     Disagreement,
     Entry,
     Person,
+    Sending,
     Shared,
     TakenChannel,
     Wanted,
@@ -137,13 +138,12 @@ class SqliteWriter:
         self._to_create = {cid: wanted[cid] for cid in wanted if cid not in taken} if taken else wanted
         return {**dict.fromkeys(self._to_create, NEW), **taken}
 
-    async def write(self, entries: Sequence[Entry], shared: Shared) -> None:
+    async def write(self, sending: Sending, others: Sequence[Entry], shared: Shared) -> None:
         """See `BatchWriter`."""
-        sending = [entry for entry in entries if entry.status == RecipientStatus.SENT]
-        alone = await self._stage(sending, shared)
+        pairs = await self._stage(sending, shared)
         instant = microseconds(shared.now)
         if shared.created is not None and self._to_create:
-            await self._create_channels(shared.created, _order(sending), instant, alone)
+            await self._create_channels(shared.created, _order(sending.cids), instant, pairs)
         attachments, custom = shared.same_for_all or ("", "")
         messages = await self._count(
             "INSERT INTO messages (id, cid, seq, sender_id, type, text, attachments, custom, poll_id,"
@@ -152,14 +152,12 @@ class SqliteWriter:
             " FROM staged ORDER BY position",
             [shared.sender_id, attachments, custom, shared.poll_id, shared.campaign_no, instant],
         )
-        ledger = len(entries)
+        sent, ledger = len(sending.target_ids), len(sending.target_ids) + len(others)
+        written = ledger
         if shared.campaign_no is not None:
-            ledger = await self._write_ledger(shared)
-            ledger += await self._write_others([entry for entry in entries if entry.reason], shared)
-        if (messages, ledger) != (len(sending), len(entries)):
-            raise Disagreement(
-                f"{len(entries)} entries, {len(sending)} sent: {ledger} rows, {messages} messages"
-            )
+            written = await self._write_ledger(shared) + await self._write_others(others, shared)
+        if (messages, written) != (sent, ledger):
+            raise Disagreement(f"{ledger} entries, {sent} sent: {written} rows, {messages} messages")
 
     async def _write_ledger(self, shared: Shared) -> int:
         return await self._count(
@@ -192,22 +190,21 @@ class SqliteWriter:
         rowcount: int = written.rowcount
         return rowcount
 
-    async def _stage(self, sending: Sequence[Entry], shared: Shared) -> bool:
+    async def _stage(self, sending: Sending, shared: Shared) -> bool:
         """Whether each message founds a channel of its own, with two members."""
         await self._connection.execute(_STAGE)
         await self._connection.execute("DELETE FROM staged")
         columns: dict[str, Iterable[Any]] = {
-            "target_id": (target_ids := [entry.target_id for entry in sending]),
-            "cid": (cids := [entry.cid or "" for entry in sending]),
-            "message_id": [entry.message_id for entry in sending],
-            "text": [entry.text for entry in sending],
+            "target_id": sending.target_ids,
+            "cid": sending.cids,
+            "message_id": sending.message_ids,
+            "text": sending.texts,
         }
-        if shared.same_for_all is None:
-            columns["attachments"] = [entry.attachments for entry in sending]
-            columns["custom"] = [entry.custom for entry in sending]
+        if sending.parts is not None:
+            columns["attachments"], columns["custom"] = sending.parts
         keys = None
-        if shared.created is not None and len(self._to_create) == len(sending):
-            keys = shared.created.pair_keys(cids, target_ids)
+        if shared.created is not None and sending.numbers is None:
+            keys = shared.created.pair_keys(sending.cids, sending.target_ids)
         columns |= self._foundings(sending, shared.created) if keys is None else {"members_key": keys}
         await self._connection.executemany(
             f"INSERT INTO staged ({', '.join(columns)}) VALUES (?{', ?' * (len(columns) - 1)})",
@@ -215,22 +212,22 @@ class SqliteWriter:
         )
         return keys is not None
 
-    def _foundings(
-        self, sending: Sequence[Entry], created: CreatedChannels | None
-    ) -> dict[str, Iterable[Any]]:
+    def _foundings(self, sending: Sending, created: CreatedChannels | None) -> dict[str, Iterable[Any]]:
         """Numbers of messages, and with the first of a channel to create what that is made of."""
+        ones = [1] * len(sending.cids)
+        seqs, are_created = sending.numbers or (ones, ones)
         rows: list[tuple[int, int, int, str]] = []
-        for entry in sending:
-            receivers = self._to_create.get(entry.cid or "", ()) if entry.created and entry.seq == 1 else ()
+        for cid, seq, is_created in zip(sending.cids, seqs, are_created, strict=True):
+            receivers = self._to_create.get(cid, ()) if is_created and seq == 1 else ()
             member_count, members_key = 0, None
-            if receivers and created is not None and entry.cid is not None:
-                member_count, members_key = created.founding(entry.cid, receivers)
-            rows.append((1 if entry.created else 0, len(receivers), member_count, members_key or ""))
+            if receivers and created is not None:
+                member_count, members_key = created.founding(cid, receivers)
+            rows.append((1 if is_created else 0, len(receivers), member_count, members_key or ""))
         founding = zip(*rows, strict=True) if rows else ((), (), (), ())
         names = ("created", "messages", "member_count", "members_key")
-        return {"seq": [entry.seq for entry in sending], **dict(zip(names, founding, strict=True))}
+        return {"seq": seqs, **dict(zip(names, founding, strict=True))}
 
-    async def _create_channels(self, created: CreatedChannels, order: str, instant: int, alone: bool) -> None:
+    async def _create_channels(self, created: CreatedChannels, order: str, instant: int, pairs: bool) -> None:
         await self._connection.execute(
             "INSERT INTO channels (cid, type, channel_id, team, custom, created_by_id, frozen, member_count,"
             " members_key, last_seq, last_message_at, created_at, updated_at)"
@@ -247,9 +244,9 @@ class SqliteWriter:
                 instant,
             ],
         )
-        await self._found(created, order, instant, alone)
+        await self._found(created, order, instant, pairs)
 
-    async def _found(self, created: CreatedChannels, order: str, instant: int, alone: bool) -> None:
+    async def _found(self, created: CreatedChannels, order: str, instant: int, pairs: bool) -> None:
         """Adds the members of created channels in one pass: a second one would split every page again. A
         receiver whom the campaign names as a member is added as such."""
         await self._connection.execute(_FOUNDERS)
@@ -262,7 +259,7 @@ class SqliteWriter:
         await self._connection.execute(
             f"INSERT INTO members ({_MEMBER}) SELECT s.cid, coalesce(f.user_id, s.target_id), f.channel_role,"
             " f.custom, f.hidden, f.archived, 0, 0, NULL, ? FROM staged AS s CROSS JOIN founders AS f"
-            f"{'' if alone else _FOUNDS}{order}",
+            f"{'' if pairs else _FOUNDS}{order}",
             [instant],
         )
 
@@ -321,9 +318,9 @@ def _json(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def _order(entries: Iterable[Entry]) -> str:
+def _order(cids: Sequence[str]) -> str:
     """What has to be added to insert in the order of cids; most often they are staged in it already."""
-    cids = [entry.cid for entry in entries if entry.cid is not None]
+    cids = list(cids)
     return "" if cids == sorted(cids) else " ORDER BY cid"
 
 

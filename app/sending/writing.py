@@ -4,10 +4,10 @@ All of it runs inside the batch's one transaction, with statements as the driver
 rows through the ORM would cost more than everything else together.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, overload
 
 from app.ledger.models import OutcomeReason, RecipientStatus
 
@@ -117,6 +117,104 @@ class Entry:
         self.status, self.reason, self.detail = RecipientStatus.FAILED, reason, detail
 
 
+@dataclass(slots=True)
+class Sending:
+    """The messages of a slice, column by column, without those that get none.
+
+    Without `parts` attachments and custom are what `Shared` says; without `numbers` each message is the first
+    in a channel of its own that is created for it.
+    """
+
+    target_ids: Sequence[str]
+    cids: Sequence[str]
+    texts: Sequence[str]
+    message_ids: Sequence[str] = ()
+    parts: tuple[Sequence[str], Sequence[str]] | None = None  # attachments, custom
+    numbers: tuple[Sequence[int], Sequence[bool]] | None = None  # seq, whether the channel is created
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry], shared: "Shared") -> "Sending":
+        """The columns of entries that are all SENT."""
+        sending = cls(
+            [entry.target_id for entry in entries],
+            [entry.cid or "" for entry in entries],
+            [entry.text for entry in entries],
+            [entry.message_id or "" for entry in entries],
+        )
+        if shared.same_for_all is None:
+            sending.parts = ([entry.attachments for entry in entries], [entry.custom for entry in entries])
+        if not all(entry.created and entry.seq == 1 for entry in entries):
+            sending.numbers = ([entry.seq for entry in entries], [entry.created for entry in entries])
+        return sending
+
+
+class Entries(Sequence[Entry]):
+    """The targets of a slice. Where all that are sent are alike, each into a new channel of its own, they are
+    columns, and an `Entry` is made of one only if somebody asks: that halves the sender's own work."""
+
+    def __init__(self, target_ids: Sequence[str]) -> None:
+        self.target_ids = target_ids
+        self.alike: Sending | None = None
+        self.others: Sequence[Entry] = ()
+        self._same: tuple[str, str] = ("[]", "{}")
+        self._each: list[Entry] | None = None
+
+    def settle_alike(self, sending: Sending, others: Sequence[Entry], same: tuple[str, str]) -> None:
+        """These are to be sent, with the `same` attachments and custom; the others are settled."""
+        self.alike, self.others, self._same, self._each = sending, others, same, None
+
+    def take_apart(self) -> list[Entry]:
+        """An entry for each, on its own from here on."""
+        self._each = each = list(self)
+        self.alike, self.others = None, ()
+        return each
+
+    def __len__(self) -> int:
+        return len(self.target_ids)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._made())
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Entry]: ...
+    def __getitem__(self, index: int | slice) -> Entry | Sequence[Entry]:
+        return self._made()[index]
+
+    def _made(self) -> list[Entry]:
+        if self._each is None:
+            settled = {entry.target_id: entry for entry in self.others}
+            self._each = [settled.get(target_id) or Entry(target_id) for target_id in self.target_ids]
+            if self.alike is not None:
+                self._fill([entry for entry in self._each if entry.reason is None], self.alike)
+        return self._each
+
+    def _fill(self, entries: Sequence[Entry], alike: Sending) -> None:
+        for entry, cid, text in zip(entries, alike.cids, alike.texts, strict=True):
+            entry.cid, entry.text = cid, text
+            entry.attachments, entry.custom = self._same
+        for entry, message_id in zip(
+            entries, alike.message_ids, strict=False
+        ):  # none before they are written
+            entry.status, entry.message_id = RecipientStatus.SENT, message_id
+            entry.created, entry.seq = True, 1
+
+
+def unsent(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """Those that are settled otherwise than by a message."""
+    if isinstance(entries, Entries) and entries.alike is not None:
+        return entries.others
+    return [entry for entry in entries if entry.reason is not None]
+
+
+def count_sent(entries: Sequence[Entry]) -> int:
+    """How many are SENT."""
+    if isinstance(entries, Entries) and entries.alike is not None:
+        return len(entries.alike.message_ids)
+    return sum(entry.status == RecipientStatus.SENT for entry in entries)
+
+
 @dataclass(slots=True, frozen=True)
 class Shared:
     """What all rows of one batch have in common. Without `campaign_no` they are tests: messages of no
@@ -159,8 +257,9 @@ class BatchWriter(Protocol):
     async def take_or_create(self, wanted: Wanted, shared: Shared) -> dict[str, TakenChannel]:
         """The same, and creates the others. Nothing can come between."""
 
-    async def write(self, entries: Sequence[Entry], shared: Shared) -> None:
-        """Writes members of created channels, messages and ledger rows. Raises `Disagreement`."""
+    async def write(self, sending: Sending, others: Sequence[Entry], shared: Shared) -> None:
+        """Writes members of created channels, messages and ledger rows, those of `others` too, which get no
+        message. Raises `Disagreement`."""
 
     async def add_receivers(self, shared: Shared) -> Mapping[str, int]:
         """Adds receivers (and only they) to channels written to that they are not members of; returns
