@@ -11,6 +11,7 @@ from sqlmodel import col
 
 from app.campaigns.models import Campaign, CampaignSegment, CampaignTarget
 from app.campaigns.states import ACTIVE, STANDING, Status
+from app.database import ask
 from app.errors import NotFound
 from app.ledger.models import Plan
 from app.segments.models import Segment
@@ -234,7 +235,7 @@ _WORKING = (
 
 async def working(session: AsyncSession) -> list[Working]:
     """What there is to do, oldest start first. A pause stops sending, not planning."""
-    rows = await session.execute(_WORKING)
+    rows = await ask(session, _WORKING)
     return [
         Working(number, campaign_id, Status(status), planned, retrying, limit)
         for number, campaign_id, status, planned, retrying, limit in rows

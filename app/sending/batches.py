@@ -17,7 +17,7 @@ from sqlmodel import col
 from app.campaigns.models import Campaign
 from app.campaigns.states import Status
 from app.channels import service as channels
-from app.database import changed, dialect_of, now
+from app.database import ask, changed, dialect_of, now
 from app.ids import message_ids
 from app.ledger.models import Batch, BatchReason, BatchTargets, OutcomeReason, RecipientStatus
 from app.ledger.queries import SAMPLES
@@ -81,6 +81,11 @@ _CLOSE = (
     )
     .execution_options(**_UNSYNCHRONISED)
 )
+_RUNNING = select(col(Campaign.updated_at)).where(
+    col(Campaign.campaign_no) == bindparam("this_campaign"),
+    col(Campaign.status) == Status.IN_PROGRESS,
+    col(Campaign.deleted_at).is_(None),
+)
 _PICK = (
     update(Batch)
     .where(
@@ -125,15 +130,14 @@ async def send_slice(
     """
     await _bound_waits(session)
     target_ids = await lock_batch(session, campaign_no, batch_no)
-    campaign = await _running(session, campaign_no)
-    blueprint = blueprints.of(campaign)
+    blueprint = await _blueprint(session, campaign_no, blueprints)
     taken = target_ids[: min(limit or len(target_ids), blueprint.most_at_once)]
     writer = await writer_of(session)
     blueprint = await as_of_now(writer, blueprint)
     shared = Shared(
         campaign_no,
         batch_no,
-        campaign.sender_id,
+        blueprint.campaign.sender_id,
         blueprint.message.poll_id,
         await now(session),
         blueprint.created_channels if blueprint.creates else None,
@@ -165,17 +169,22 @@ async def _bound_waits(session: AsyncSession) -> None:
 async def lock_batch(session: AsyncSession, campaign_no: int, batch_no: int) -> list[str]:
     """The ids that the batch still holds. The row lock is the lease: it dies with its worker."""
     batch = {"this_campaign": campaign_no, "this_batch": batch_no}
-    if (await session.execute(_LOCK, batch)).one_or_none() is None:
+    if (await ask(session, _LOCK, **batch)).one_or_none() is None:
         raise BatchTaken
-    found = await session.execute(_HELD, batch)
-    return found.scalar_one()
+    found = await ask(session, _HELD, **batch)
+    target_ids: list[str] = found.scalar_one()
+    return target_ids
 
 
-async def _running(session: AsyncSession, campaign_no: int) -> Campaign:
-    campaign = await session.get(Campaign, campaign_no)
-    if campaign is None or campaign.status != Status.IN_PROGRESS or campaign.deleted_at is not None:
+async def _blueprint(session: AsyncSession, campaign_no: int, blueprints: Blueprints) -> Blueprint:
+    """The blueprint of the campaign, if it runs. Raises `CampaignNotRunning`."""
+    updated_at = (await ask(session, _RUNNING, this_campaign=campaign_no)).scalar_one_or_none()
+    if updated_at is None:
         raise CampaignNotRunning
-    return campaign
+    blueprint = blueprints.kept(campaign_no, updated_at)
+    if blueprint is None:
+        blueprint = blueprints.of(await session.get_one(Campaign, campaign_no))
+    return blueprint
 
 
 async def writer_of(session: AsyncSession) -> BatchWriter:
@@ -288,7 +297,7 @@ async def close_batch(
     """Counts what was settled into the batch's row, and keeps or drops the ids that are left."""
     statuses = Counter(entry.status for entry in unsent(entries))
     sent = count_sent(entries)
-    settled = await changed(
+    closed = await ask(
         session,
         _CLOSE,
         this_campaign=shared.campaign_no,
@@ -302,7 +311,7 @@ async def close_batch(
         more_channels=made.channels,
         at=shared.now,
     )
-    if settled != 1 or len(entries) != sent + statuses[2] + statuses[3]:
+    if closed.rowcount != 1 or len(entries) != sent + statuses[2] + statuses[3]:
         raise Disagreement(f"batch {shared.batch_no}: {dict(statuses)}, {len(left)} left")
     await _keep(session, shared, left)
     await _count_reasons(session, shared, entries)
@@ -314,7 +323,7 @@ async def _keep(session: AsyncSession, shared: Shared, left: Sequence[str]) -> N
         keep = update(BatchTargets).where(*_THESE_TARGETS).values(target_ids=list(left))
         await changed(session, keep, **batch)
     else:
-        await changed(session, _DROP_TARGETS, **batch)
+        await ask(session, _DROP_TARGETS, **batch)
 
 
 async def _count_reasons(session: AsyncSession, shared: Shared, entries: Sequence[Entry]) -> None:
@@ -347,7 +356,7 @@ async def _count_reasons(session: AsyncSession, shared: Shared, entries: Sequenc
 async def pick(session: AsyncSession, campaign_no: int) -> tuple[int, int, int] | None:
     """Chooses an open batch that nobody holds, those never tried first, and counts an attempt. The caller
     commits before the batch is sent: so a crash counts. Returns (batch_no, attempts, pending)."""
-    picked = await session.execute(_PICK, {"this_campaign": campaign_no})
+    picked = await ask(session, _PICK, this_campaign=campaign_no)
     row = picked.one_or_none()
     return None if row is None else (row.batch_no, row.attempts, row.pending)
 

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 
 import orjson
@@ -226,12 +227,18 @@ class Blueprints:
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[int, object], Blueprint] = OrderedDict()
 
+    def kept(self, campaign_no: int, updated_at: datetime) -> Blueprint | None:
+        """The blueprint of the campaign as it was at its last update, if it was made already."""
+        key = (campaign_no, updated_at)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
     def of(self, campaign: Campaign) -> Blueprint:
         """The blueprint of the campaign as it is now."""
-        key = (campaign.campaign_no, campaign.updated_at)
-        if key not in self._kept:
-            self._kept[key] = Blueprint.of(campaign)
+        blueprint = self.kept(campaign.campaign_no, campaign.updated_at)
+        if blueprint is None:
+            blueprint = self._kept[campaign.campaign_no, campaign.updated_at] = Blueprint.of(campaign)
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        return blueprint
