@@ -235,11 +235,8 @@ _WORKING = (
 
 async def working(session: AsyncSession) -> list[Working]:
     """What there is to do, oldest start first. A pause stops sending, not planning."""
-    rows = await ask(session, _WORKING)
-    return [
-        Working(number, campaign_id, Status(status), planned, retrying, limit)
-        for number, campaign_id, status, planned, retrying, limit in rows
-    ]
+    rows = (await ask(session, _WORKING)).all()
+    return [Working(row[0], row[1], Status(row[2]), row[3], row[4], row[5]) for row in rows]
 
 
 async def deleted(session: AsyncSession) -> list[int]:
