@@ -270,7 +270,7 @@ async def now(session: AsyncSession) -> datetime:
     return instant.astimezone(UTC)
 
 
-async def ask(session: AsyncSession, statement: Executable, **bound: Any) -> CursorResult[Any]:
+async def ask(session: AsyncSession, statement: Executable, **bound: Any) -> CursorResult[*tuple[Any, ...]]:
     """Runs a statement that is built once without the ORM's part, which costs as much as all the rest of it:
     rows are tuples, and no object of the session learns of a change."""
     if session.new or session.dirty or session.deleted:

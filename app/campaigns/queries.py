@@ -235,8 +235,10 @@ _WORKING = (
 
 async def working(session: AsyncSession) -> list[Working]:
     """What there is to do, oldest start first. A pause stops sending, not planning."""
-    rows = (await ask(session, _WORKING)).all()
-    return [Working(row[0], row[1], Status(row[2]), row[3], row[4], row[5]) for row in rows]
+    return [
+        Working(number, campaign_id, Status(status), planned, retrying, limit)
+        for number, campaign_id, status, planned, retrying, limit in await ask(session, _WORKING)
+    ]
 
 
 async def deleted(session: AsyncSession) -> list[int]:
