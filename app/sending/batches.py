@@ -251,7 +251,7 @@ async def _write(
 ) -> int:
     """Writes the batch's rows and whoever joins; returns how many users it reaches."""
     if isinstance(entries, Entries) and (alike := entries.alike) is not None:
-        alike.message_ids = message_ids(len(alike.target_ids))
+        entries.number(alike, message_ids(len(alike.target_ids)))
         await writer.write(alike, entries.others, shared)
         return len(alike.target_ids)
     sending = [entry for entry in entries if entry.status == RecipientStatus.PENDING]

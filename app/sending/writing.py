@@ -163,6 +163,10 @@ class Entries(Sequence[Entry]):
         """These are to be sent, with the `same` attachments and custom; the others are settled."""
         self.alike, self.others, self._same, self._each = sending, others, same, None
 
+    def number(self, alike: Sending, message_ids: Sequence[str]) -> None:
+        """Those that are alike are SENT, as messages with these ids."""
+        alike.message_ids, self._each = message_ids, None
+
     def take_apart(self) -> list[Entry]:
         """An entry for each, on its own from here on."""
         self._each = each = list(self)
