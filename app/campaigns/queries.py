@@ -11,6 +11,7 @@ from sqlmodel import col
 
 from app.campaigns.models import Campaign, CampaignSegment, CampaignTarget
 from app.campaigns.states import ACTIVE, STANDING, Status
+from app.database import ask
 from app.errors import NotFound
 from app.ledger.models import Plan
 from app.segments.models import Segment
@@ -205,35 +206,38 @@ class Working:
     max_messages_per_second: int | None
 
 
+# Built once: every turn of every worker asks it.
+_WORKING = (
+    select(
+        col(Campaign.campaign_no),
+        col(Campaign.campaign_id),
+        col(Campaign.status),
+        col(Plan.planned),
+        col(Plan.retry_reasons).is_not(None),
+        col(Campaign.max_messages_per_second),
+    )
+    .join(Plan, col(Plan.campaign_no) == col(Campaign.campaign_no))
+    .where(
+        col(Campaign.deleted_at).is_(None),
+        or_(
+            col(Campaign.status) == Status.IN_PROGRESS,
+            (col(Campaign.status) == Status.PAUSED)
+            & col(Plan.planned).is_(False)
+            & or_(
+                col(Campaign.status_reason).is_(None),
+                col(Campaign.status_reason).not_in(sorted(STANDING)),
+            ),
+        ),
+    )
+    .order_by(col(Campaign.started_at), col(Campaign.campaign_no))
+)
+
+
 async def working(session: AsyncSession) -> list[Working]:
     """What there is to do, oldest start first. A pause stops sending, not planning."""
-    rows = await session.execute(
-        select(
-            col(Campaign.campaign_no),
-            col(Campaign.campaign_id),
-            col(Campaign.status),
-            col(Plan.planned),
-            col(Plan.retry_reasons).is_not(None),
-            col(Campaign.max_messages_per_second),
-        )
-        .join(Plan, col(Plan.campaign_no) == col(Campaign.campaign_no))
-        .where(
-            col(Campaign.deleted_at).is_(None),
-            or_(
-                col(Campaign.status) == Status.IN_PROGRESS,
-                (col(Campaign.status) == Status.PAUSED)
-                & col(Plan.planned).is_(False)
-                & or_(
-                    col(Campaign.status_reason).is_(None),
-                    col(Campaign.status_reason).not_in(sorted(STANDING)),
-                ),
-            ),
-        )
-        .order_by(col(Campaign.started_at), col(Campaign.campaign_no))
-    )
     return [
         Working(number, campaign_id, Status(status), planned, retrying, limit)
-        for number, campaign_id, status, planned, retrying, limit in rows
+        for number, campaign_id, status, planned, retrying, limit in await ask(session, _WORKING)
     ]
 
 

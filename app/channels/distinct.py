@@ -1,7 +1,7 @@
 """Names of channels: cids, and the derived ids of distinct channels. Pure."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 DISTINCT_PREFIX = "!members-"
@@ -30,6 +30,20 @@ def pair_key(one: str, other: str) -> str:
         one, other = other, one
     digest = sha256(f"{len(one)}:{one}{len(other)}:{other}".encode()).hexdigest()
     return f"{one[:HEAD]}~{other[:HEAD]}~{digest}"
+
+
+def pair_keys(one: str, others: Iterable[str]) -> list[str]:
+    """`pair_key` of one id with each of many others."""
+    head, own = one[:HEAD], f"{len(one)}:{one}"
+    keys = []
+    for other in others:
+        if one < other:
+            digest = sha256(f"{own}{len(other)}:{other}".encode()).hexdigest()
+            keys.append(f"{head}~{other[:HEAD]}~{digest}")
+        else:
+            digest = sha256(f"{len(other)}:{other}{own}".encode()).hexdigest()
+            keys.append(f"{other[:HEAD]}~{head}~{digest}")
+    return keys
 
 
 def distinct_id(user_ids: Iterable[str]) -> str:
@@ -66,3 +80,15 @@ def channel_id_problem(channel_id: str) -> str | None:
     if not channel_id.isprintable() or " " in channel_id:
         return "the channel id has white space or characters that cannot be printed"
     return None
+
+
+def any_channel_id_problem(channel_ids: Sequence[str]) -> bool:
+    """Whether `channel_id_problem` has something to say about one of these; all are looked at at once."""
+    together = "".join(channel_ids)
+    lengths = set(map(len, channel_ids))
+    return (
+        0 in lengths
+        or max(lengths, default=0) > MAX_CHANNEL_ID
+        or not together.isprintable()
+        or " " in together
+    )

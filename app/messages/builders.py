@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import TemplateError
 
+from app.messages.templating.plain import PlainText
 from app.messages.templating.program import Program
 from app.messages.templating.sandbox import Exceeded, RenderContext, shown
 from app.messages.templating.values import Unfit, plain, to_json
@@ -25,20 +27,43 @@ class RenderError(Exception):
         super().__init__(sentence if len(sentence) <= MAX_SENTENCE else f"{sentence[: MAX_SENTENCE - 1]}…")
 
 
-def constant(value: Any) -> Build:
-    """What is the same for everyone."""
-    return lambda _: value
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """Builds what is the same for everyone."""
+
+    value: Any
+
+    def __call__(self, _: RenderContext) -> Any:
+        """The value."""
+        return self.value
 
 
-def rendered_text(program: Program, where: str, context: RenderContext) -> str:
-    """What the program writes. Raises RenderError."""
-    try:
-        text = program.text(context)
-    except Exception as error:
-        raise _render_error(program, where, error) from None
-    if flaw := unstorable(text):
-        raise RenderError(f"{where}: the rendered text has {flaw}")
-    return text
+@dataclass(frozen=True, slots=True)
+class RenderedText:
+    """Builds what the program writes. `where` is the part of the message, as people spell it."""
+
+    program: Program
+    where: str
+
+    def __call__(self, context: RenderContext) -> str:
+        """The text. Raises RenderError."""
+        try:
+            text = self.program.text(context)
+        except Exception as error:
+            raise _render_error(self.program, self.where, error) from None
+        if flaw := unstorable(text):
+            raise RenderError(f"{self.where}: the rendered text has {flaw}")
+        return text
+
+
+def plain_text(build: Build, defaults: Mapping[str, Any], longest: int) -> PlainText | None:
+    """The same for many receivers at once, where that is possible."""
+    match build:
+        case Constant(value=str(text)):
+            return PlainText.of((text,), defaults, longest)
+        case RenderedText(program=Program(plain=tuple(parts))):
+            return PlainText.of(parts, defaults, longest)
+    return None
 
 
 def computed_value(program: Program, where: str, context: RenderContext) -> Any:

@@ -8,11 +8,11 @@ from typing import Any
 from app.errors import AppError, Invalid, InvalidInput, LimitExceeded
 from app.messages.builders import (
     Build,
+    Constant,
+    RenderedText,
     computed_value,
-    constant,
     has_nul,
     json_text,
-    rendered_text,
     spelled,
     unstorable,
 )
@@ -79,19 +79,19 @@ class Compilation:
         """Builds a text."""
         if not isinstance(value, str):
             self.invalid(f"{path[-1]} must be text", *path)
-            return constant("")
+            return Constant("")
         if len(value) > MAX_TEXT_SOURCE:
             self.over(f"characters of {path[-1]}", MAX_TEXT_SOURCE, len(value), *path)
-            return constant("")
+            return Constant("")
         if flaw := unstorable(value):
             self.invalid(f"{path[-1]} has {flaw}", *path)
-            return constant("")
+            return Constant("")
         if not _JINJA.search(value):
             if len(value) > MAX_TEXT:
                 self.over(f"characters of {path[-1]}", MAX_TEXT, len(value), *path)
-            return constant(value)
+            return Constant(value)
         program = self.program(value, path, keeps_type=False)
-        return partial(rendered_text, program, spelled(path)) if program else constant("")
+        return RenderedText(program, spelled(path)) if program else Constant("")
 
     def attachments(self, value: Any) -> Build:
         """Builds the attachments: a list of objects."""
@@ -102,14 +102,14 @@ class Compilation:
             self.over("attachments", MAX_ATTACHMENTS, len(value), "attachments")
         else:
             return self.json(value, {}, "attachments")
-        return constant("")
+        return Constant("")
 
     def custom(self, value: Any, extra: Mapping[str, Any]) -> Build:
         """Builds custom: an object, with `extra` on top, which the limit does not count."""
         value = {} if value is None else value
         if not isinstance(value, Mapping):
             self.invalid("custom must be an object", "custom")
-            return constant("")
+            return Constant("")
         return self.json(value, extra, "custom")
 
     def poll_id(self, value: Any) -> str | None:
@@ -124,18 +124,18 @@ class Compilation:
     def json(self, value: Any, extra: Mapping[str, Any], name: str) -> Build:
         """Builds a JSON text: `value` rendered, under what `extra` adds."""
         if not self._is_json(value, name):
-            return constant("")
+            return Constant("")
         before, known_errors = len(self.programs), len(self.errors)
         build = self._json_builder(value, (name,), 0)
         if len(self.programs) > MAX_PROGRAMS:
             self.over("templates in one message", MAX_PROGRAMS, len(self.programs), name)
         if len(self.errors) > known_errors:
-            return constant("")
+            return Constant("")
         if len(self.programs) > before:
             return partial(json_text, build, extra, MAX_JSON, name)
         if (size := len(to_json(value))) > MAX_JSON:
             self.over(f"bytes of {name}", MAX_JSON, size, name)
-        return constant(to_json({**value, **extra} if extra else value).decode())
+        return Constant(to_json({**value, **extra} if extra else value).decode())
 
     def _is_json(self, value: Any, name: str) -> bool:
         try:
@@ -162,15 +162,17 @@ class Compilation:
         elif isinstance(value, list):
             items = [self._json_builder(item, (*path, i), depth + 1) for i, item in enumerate(value)]
             return lambda context: [build(context) for build in items]
-        return constant(value)
+        return Constant(value)
 
     def _string_builder(self, value: str, path: Sequence[str | int]) -> Build:
         if len(self.programs) > MAX_PROGRAMS:
-            return constant("")
+            return Constant("")
         program = self.program(value, path, keeps_type=True)
         if program is None:
-            return constant("")
-        return partial(computed_value if program.is_expression else rendered_text, program, spelled(path))
+            return Constant("")
+        if program.is_expression:
+            return partial(computed_value, program, spelled(path))
+        return RenderedText(program, spelled(path))
 
     def defaults(self, value: Any) -> dict[str, Any]:
         """Defaults by path; those of an object's fields are found by their own path too."""

@@ -3,13 +3,14 @@
 Text without Jinja is never run through it; JSON that is the same for everyone is serialised once.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.messages.builders import Build, RenderError
+from app.messages.builders import Build, Constant, RenderError, plain_text
 from app.messages.content import MAX_TEXT, Compilation
 from app.messages.templating.counted import ENVIRONMENT
+from app.messages.templating.plain import PLAIN_FIELDS, PlainText
 from app.messages.templating.sandbox import RenderContext
 from app.messages.templating.values import (
     CHANNEL_FIELDS,
@@ -73,6 +74,7 @@ class MessageTemplate:
         self._attachments = attachments
         self._custom = custom
         self._defaults = defaults
+        self._plain = plain_text(text, defaults, MAX_TEXT)
         self.paths = paths
         self.poll_id = poll_id
         self.needs_receiver = any(_root(path) == "receiver" and path not in defaults for path in required)
@@ -111,6 +113,28 @@ class MessageTemplate:
         """Whether rendering reads custom fields of sender, receiver or channel."""
         return _needs_custom(self.paths, variable)
 
+    @property
+    def same_for_all(self) -> tuple[str, str] | None:
+        """Attachments and custom as JSON text, where they are the same in every message."""
+        match self._attachments, self._custom:
+            case Constant(value=attachments), Constant(value=custom):
+                return attachments, custom
+        return None
+
+    def needs_details(self, variable: str) -> bool:
+        """Whether rendering reads more of sender or receiver than id, name, role and language."""
+        return _needs_details(self.paths, variable)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether `plain_texts` can do anything."""
+        return self._plain is not None and self.same_for_all is not None
+
+    def plain_texts(self, receivers: Sequence[Sequence[Any]], sender: Sequence[Any]) -> list[str] | None:
+        """The texts for all these receivers at once, where the template is plain and nothing is wrong with
+        any of them; else `render` tells. People are rows that begin with id, name, role, language."""
+        return None if self._plain is None else self._plain.write(receivers, sender)
+
     def render(self, variables: Variables, *, collect_missing: bool = False) -> RenderedMessage:
         """The message for these people. Raises RenderError, and nothing else, whatever the template does."""
         context = RenderContext(ENVIRONMENT, _named(variables), self._defaults, collect_missing)
@@ -127,6 +151,7 @@ class ChannelIdTemplate:
 
     def __init__(self, build: Build, paths: frozenset[str]) -> None:
         self._build = build
+        self._plain: PlainText | None = plain_text(build, {}, MAX_TEXT)
         self.paths = paths
 
     @classmethod
@@ -143,6 +168,20 @@ class ChannelIdTemplate:
     def needs_custom(self, variable: str) -> bool:
         """Whether rendering reads custom fields of sender or receiver."""
         return _needs_custom(self.paths, variable)
+
+    def needs_details(self, variable: str) -> bool:
+        """Whether rendering reads more of sender or receiver than id, name, role and language."""
+        return _needs_details(self.paths, variable)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether `plain_ids` can do anything."""
+        return self._plain is not None
+
+    def plain_ids(self, receivers: Sequence[Sequence[Any]], sender: Sequence[Any]) -> list[str] | None:
+        """The ids for all these receivers at once, as `MessageTemplate.plain_texts`. They may still break the
+        rules for ids."""
+        return None if self._plain is None else self._plain.write(receivers, sender)
 
     def render(self, variables: Variables) -> str:
         """The channel id, which may still break the rules for ids. Raises RenderError."""
@@ -161,6 +200,11 @@ def _root(path: str) -> str:
 def _needs_custom(paths: frozenset[str], variable: str) -> bool:
     built_in = {f"{variable}.{field}" for field in _BUILT_IN[variable]}
     return any(_root(path) == variable and path not in built_in for path in paths)
+
+
+def _needs_details(paths: frozenset[str], variable: str) -> bool:
+    few = {f"{variable}.{field}" for field in PLAIN_FIELDS}
+    return any(_root(path) == variable and path not in few for path in paths)
 
 
 def _named(variables: Variables) -> dict[str, Any]:

@@ -6,7 +6,7 @@ locks are held for the shortest time.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -17,7 +17,7 @@ from sqlmodel import col
 from app.campaigns.models import Campaign
 from app.campaigns.states import Status
 from app.channels import service as channels
-from app.database import changed, dialect_of, now
+from app.database import ask, changed, dialect_of, now
 from app.events import service as events
 from app.ids import message_ids
 from app.ledger.models import Batch, BatchReason, BatchTargets, OutcomeReason, RecipientStatus
@@ -27,7 +27,18 @@ from app.sending.outcomes import settle_without_writing
 from app.sending.postgres import PostgresWriter
 from app.sending.running import CampaignNotRunning, ensure_running
 from app.sending.sqlite import SqliteWriter
-from app.sending.writing import BatchWriter, Disagreement, Entry, Shared, TakenChannel, WantedChannel
+from app.sending.writing import (
+    NEW,
+    BatchWriter,
+    Disagreement,
+    Entries,
+    Entry,
+    Sending,
+    Shared,
+    TakenChannel,
+    count_sent,
+    unsent,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +64,8 @@ _LOCK = (
     select(col(Batch.batch_no)).where(*_THIS_BATCH, col(Batch.pending) > 0).with_for_update(skip_locked=True)
 )
 _HELD = select(col(BatchTargets.target_ids)).where(*_THESE_TARGETS)
-_DROP_TARGETS = delete(BatchTargets).where(*_THESE_TARGETS)
+_UNSYNCHRONISED = {"synchronize_session": False}
+_DROP_TARGETS = delete(BatchTargets).where(*_THESE_TARGETS).execution_options(**_UNSYNCHRONISED)
 _CLOSE = (
     update(Batch)
     .where(*_THIS_BATCH, col(Batch.pending) == bindparam("was_pending"))
@@ -68,6 +80,12 @@ _CLOSE = (
         attempts=0,
         settled_at=bindparam("at"),
     )
+    .execution_options(**_UNSYNCHRONISED)
+)
+_RUNNING = select(col(Campaign.updated_at)).where(
+    col(Campaign.campaign_no) == bindparam("this_campaign"),
+    col(Campaign.status) == Status.IN_PROGRESS,
+    col(Campaign.deleted_at).is_(None),
 )
 _PICK = (
     update(Batch)
@@ -83,7 +101,7 @@ _PICK = (
     )
     .values(attempts=col(Batch.attempts) + 1)
     .returning(col(Batch.batch_no), col(Batch.attempts), col(Batch.pending))
-    .execution_options(synchronize_session=False)
+    .execution_options(**_UNSYNCHRONISED)
 )
 
 
@@ -113,25 +131,27 @@ async def send_slice(
     """
     await _bound_waits(session)
     target_ids = await lock_batch(session, campaign_no, batch_no)
-    campaign = await _running(session, campaign_no)
-    blueprint = blueprints.of(campaign)
+    blueprint = await _blueprint(session, campaign_no, blueprints)
     taken = target_ids[: min(limit or len(target_ids), blueprint.most_at_once)]
     writer = await writer_of(session)
     blueprint = await as_of_now(writer, blueprint)
     shared = Shared(
         campaign_no,
         batch_no,
-        campaign.sender_id,
+        blueprint.campaign.sender_id,
         blueprint.message.poll_id,
         await now(session),
         blueprint.created_channels if blueprint.creates else None,
+        blueprint.message.same_for_all,
     )
-    entries = [Entry(target_id) for target_id in taken]
-    entries = entries[: await settle_without_writing(writer, blueprint, entries)]
+    entries: Sequence[Entry] = Entries(taken)
+    covered = await settle_without_writing(writer, blueprint, entries)
+    if covered != len(entries):
+        entries = entries[:covered]
     made = await deliver(session, writer, blueprint, entries, shared)
     await close_batch(session, shared, entries, target_ids[len(entries) :], made)
     await ensure_running(session, campaign_no, {Status.IN_PROGRESS})
-    return Slice(len(entries), sum(entry.status == RecipientStatus.SENT for entry in entries))
+    return Slice(len(entries), count_sent(entries))
 
 
 async def as_of_now(writer: BatchWriter, blueprint: Blueprint) -> Blueprint:
@@ -150,17 +170,22 @@ async def _bound_waits(session: AsyncSession) -> None:
 async def lock_batch(session: AsyncSession, campaign_no: int, batch_no: int) -> list[str]:
     """The ids that the batch still holds. The row lock is the lease: it dies with its worker."""
     batch = {"this_campaign": campaign_no, "this_batch": batch_no}
-    if (await session.execute(_LOCK, batch)).one_or_none() is None:
+    if (await ask(session, _LOCK, **batch)).one_or_none() is None:
         raise BatchTaken
-    found = await session.execute(_HELD, batch)
-    return found.scalar_one()
+    found = await ask(session, _HELD, **batch)
+    target_ids: list[str] = found.scalar_one()
+    return target_ids
 
 
-async def _running(session: AsyncSession, campaign_no: int) -> Campaign:
-    campaign = await session.get(Campaign, campaign_no)
-    if campaign is None or campaign.status != Status.IN_PROGRESS or campaign.deleted_at is not None:
+async def _blueprint(session: AsyncSession, campaign_no: int, blueprints: Blueprints) -> Blueprint:
+    """The blueprint of the campaign, if it runs. Raises `CampaignNotRunning`."""
+    updated_at = (await ask(session, _RUNNING, this_campaign=campaign_no)).scalar_one_or_none()
+    if updated_at is None:
         raise CampaignNotRunning
-    return campaign
+    blueprint = blueprints.kept(campaign_no, updated_at)
+    if blueprint is None:
+        blueprint = blueprints.of(await session.get_one(Campaign, campaign_no))
+    return blueprint
 
 
 async def writer_of(session: AsyncSession) -> BatchWriter:
@@ -175,23 +200,38 @@ async def _take_channels(
 ) -> int:
     """Locks or creates the channels of all entries still to be sent and numbers their messages; returns
     how many were created. What changed since the channel was read (frozen, deleted) settles the entry."""
-    going: dict[str, list[Entry]] = {}
-    for entry in entries:
-        if entry.status == RecipientStatus.PENDING and entry.cid is not None:
-            going.setdefault(entry.cid, []).append(entry)
-    wanted = [WantedChannel(cid, [entry.target_id for entry in going[cid]]) for cid in sorted(going)]
-    if not wanted:
+    taken: dict[str, TakenChannel]
+    if isinstance(entries, Entries) and (alike := entries.alike) is not None:
+        receivers = [(target_id,) for target_id in alike.target_ids]
+        taken = await writer.take_or_create(dict(sorted(zip(alike.cids, receivers, strict=True))), shared)
+        if all(channel is NEW for channel in taken.values()):
+            return len(taken)
+        going = [entry for entry in entries.take_apart() if entry.reason is None]  # somebody was faster
+        _number(going, taken, for_channels, alone=True)
+        return sum(channel.created for channel in taken.values())
+    going = [entry for entry in entries if entry.status == RecipientStatus.PENDING and entry.cid is not None]
+    targets: dict[str, list[str]] = {}
+    for entry in going:
+        targets.setdefault(entry.cid or "", []).append(entry.target_id)
+    if not targets:
         return 0
     take = writer.take_existing if shared.created is None else writer.take_or_create
-    taken = await take(wanted, shared)
-    for cid, group in going.items():
-        _number(group, taken.get(cid), for_channels)
+    taken = await take(dict(sorted(targets.items())), shared)
+    _number(going, taken, for_channels, alone=len(targets) == len(going))
     return sum(channel.created for channel in taken.values())
 
 
-def _number(group: Sequence[Entry], channel: TakenChannel | None, for_channels: bool) -> None:
-    for position, entry in enumerate(group):
-        if channel is None:
+def _number(
+    going: Sequence[Entry], taken: Mapping[str, TakenChannel], for_channels: bool, *, alone: bool
+) -> None:
+    """Gives each message its number in the channel; `alone` says that no two go into the same one."""
+    before: Counter[str] = Counter()
+    for entry in going:
+        cid = entry.cid or ""
+        channel = taken.get(cid)
+        if channel is NEW and alone:
+            entry.created, entry.seq = True, 1
+        elif channel is None:
             entry.skip(OutcomeReason.UNKNOWN_CHANNEL if for_channels else OutcomeReason.NO_CHANNEL)
         elif channel.frozen:
             entry.skip(OutcomeReason.CHANNEL_FROZEN)
@@ -199,7 +239,8 @@ def _number(group: Sequence[Entry], channel: TakenChannel | None, for_channels: 
             raise MembersChanged
         else:
             entry.created = channel.created
-            entry.seq = channel.first_seq + position
+            entry.seq = channel.first_seq + before[cid]
+            before[cid] += 1
 
 
 async def _write(
@@ -210,10 +251,14 @@ async def _write(
     shared: Shared,
 ) -> int:
     """Writes the batch's rows and whoever joins; returns how many users it reaches."""
+    if isinstance(entries, Entries) and (alike := entries.alike) is not None:
+        entries.number(alike, message_ids(len(alike.target_ids)))
+        await writer.write(alike, entries.others, shared)
+        return len(alike.target_ids)
     sending = [entry for entry in entries if entry.status == RecipientStatus.PENDING]
     for entry, message_id in zip(sending, message_ids(len(sending)), strict=True):
         entry.status, entry.message_id = RecipientStatus.SENT, message_id
-    await writer.write(entries, shared)
+    await writer.write(Sending.of(sending, shared), unsent(entries), shared)
     if len(sending) == sum(entry.created for entry in sending):
         return len(sending)
     for_channels = blueprint.for_channels
@@ -255,19 +300,22 @@ async def _record(
     session: AsyncSession, campaign: Campaign, entries: Sequence[Entry], shared: Shared
 ) -> None:
     """Writes the events of a slice: a row for its messages and one for the channels it created."""
-    ids = [entry.message_id for entry in entries if entry.message_id is not None]
-    created = dict.fromkeys(entry.cid for entry in entries if entry.created and entry.cid is not None)
+    if isinstance(entries, Entries) and (alike := entries.alike) is not None:
+        ids, created = alike.message_ids, alike.cids
+    else:
+        ids = [entry.message_id for entry in entries if entry.message_id is not None]
+        created = list(dict.fromkeys(entry.cid for entry in entries if entry.created and entry.cid))
     by = None if shared.campaign_no is None else (shared.campaign_no, campaign.campaign_id)
-    await events.record_messages(session, ids, list(created), shared.now, by)
+    await events.record_messages(session, ids, created, shared.now, by)
 
 
 async def close_batch(
     session: AsyncSession, shared: Shared, entries: Sequence[Entry], left: Sequence[str], made: Made
 ) -> None:
     """Counts what was settled into the batch's row, and keeps or drops the ids that are left."""
-    statuses = Counter(entry.status for entry in entries)
-    sent = statuses[RecipientStatus.SENT]
-    settled = await changed(
+    statuses = Counter(entry.status for entry in unsent(entries))
+    sent = count_sent(entries)
+    closed = await ask(
         session,
         _CLOSE,
         this_campaign=shared.campaign_no,
@@ -281,7 +329,7 @@ async def close_batch(
         more_channels=made.channels,
         at=shared.now,
     )
-    if settled != 1 or len(entries) != sent + statuses[2] + statuses[3]:
+    if closed.rowcount != 1 or len(entries) != sent + statuses[2] + statuses[3]:
         raise Disagreement(f"batch {shared.batch_no}: {dict(statuses)}, {len(left)} left")
     await _keep(session, shared, left)
     await _count_reasons(session, shared, entries)
@@ -293,14 +341,13 @@ async def _keep(session: AsyncSession, shared: Shared, left: Sequence[str]) -> N
         keep = update(BatchTargets).where(*_THESE_TARGETS).values(target_ids=list(left))
         await changed(session, keep, **batch)
     else:
-        await changed(session, _DROP_TARGETS, **batch)
+        await ask(session, _DROP_TARGETS, **batch)
 
 
 async def _count_reasons(session: AsyncSession, shared: Shared, entries: Sequence[Entry]) -> None:
     by_reason: dict[int, list[str]] = {}
-    for entry in entries:
-        if entry.reason is not None:
-            by_reason.setdefault(int(entry.reason), []).append(entry.target_id)
+    for entry in unsent(entries):
+        by_reason.setdefault(int(entry.reason or 0), []).append(entry.target_id)
     for reason, target_ids in by_reason.items():
         counted = await changed(
             session,
@@ -327,7 +374,7 @@ async def _count_reasons(session: AsyncSession, shared: Shared, entries: Sequenc
 async def pick(session: AsyncSession, campaign_no: int) -> tuple[int, int, int] | None:
     """Chooses an open batch that nobody holds, those never tried first, and counts an attempt. The caller
     commits before the batch is sent: so a crash counts. Returns (batch_no, attempts, pending)."""
-    picked = await session.execute(_PICK, {"this_campaign": campaign_no})
+    picked = await ask(session, _PICK, this_campaign=campaign_no)
     row = picked.one_or_none()
     return None if row is None else (row.batch_no, row.attempts, row.pending)
 

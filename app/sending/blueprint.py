@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 
 import orjson
@@ -15,6 +16,7 @@ from app.channels.distinct import (
     distinct_id,
     members_key,
     pair_key,
+    pair_keys,
 )
 from app.messages.rendering import (
     ChannelIdTemplate,
@@ -66,6 +68,15 @@ class Blueprint:
         return max(1, ROWS_AT_ONCE // (1 + len(self._members_of_created())))
 
     @cached_property
+    def needs_details(self) -> bool:
+        """Whether a template reads more of people than who they are."""
+        return any(
+            self.message.needs_details(who)
+            or (self.channel_id is not None and self.channel_id.needs_details(who))
+            for who in ("sender", "receiver")
+        )
+
+    @cached_property
     def names_channel(self) -> bool:
         """Whether the message names the channel, which is then worked out for each receiver."""
         return self.message.needs("channel")
@@ -82,6 +93,13 @@ class Blueprint:
             self.campaign.create_channels
             and self.campaign.channel_template is not None
             and not self.for_channels
+        )
+
+    @cached_property
+    def may_be_alike(self) -> bool:
+        """Whether entries can be settled all together: see `Entries`."""
+        return (
+            self.creates and self.message.is_plain and (self.channel_id is None or self.channel_id.is_plain)
         )
 
     @cached_property
@@ -115,6 +133,7 @@ class Blueprint:
             created_by_id=self.campaign.sender_id,
             members=self._members_of_created(),
             founding=self._founding,
+            pair_keys=self._pair_keys,
         )
 
     def _members_of_created(self) -> tuple[CreatedMember, ...]:
@@ -173,6 +192,15 @@ class Blueprint:
             return cid[len(self._distinct_beginning) :]
         return pair_key(founder, receiver)
 
+    def _pair_keys(self, cids: Sequence[str], receivers: Sequence[str]) -> list[str] | None:
+        founder = self._only_founder
+        if founder is None or founder in receivers:
+            return None
+        if self._distinct_beginning is not None:
+            start = len(self._distinct_beginning)
+            return [cid[start:] for cid in cids]
+        return pair_keys(founder, receivers)
+
     def cid(self, channel_id: str) -> str:
         """The cid of a channel of the template's type."""
         assert self.channel_type is not None
@@ -199,12 +227,18 @@ class Blueprints:
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[int, object], Blueprint] = OrderedDict()
 
+    def kept(self, campaign_no: int, updated_at: datetime) -> Blueprint | None:
+        """The blueprint of the campaign as it was at its last update, if it was made already."""
+        key = (campaign_no, updated_at)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
     def of(self, campaign: Campaign) -> Blueprint:
         """The blueprint of the campaign as it is now."""
-        key = (campaign.campaign_no, campaign.updated_at)
-        if key not in self._kept:
-            self._kept[key] = Blueprint.of(campaign)
+        blueprint = self.kept(campaign.campaign_no, campaign.updated_at)
+        if blueprint is None:
+            blueprint = self._kept[campaign.campaign_no, campaign.updated_at] = Blueprint.of(campaign)
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        return blueprint

@@ -11,7 +11,7 @@ from app.ids import new_uuid
 from app.ledger.models import Batch, BatchTargets, OutcomeReason, Plan
 from app.sending.batches import Made, close_batch, lock_batch, writer_of
 from app.sending.running import ensure_running
-from app.sending.writing import Entry, Shared
+from app.sending.writing import Entry, Sending, Shared
 
 log = structlog.get_logger(__name__)
 
@@ -82,5 +82,5 @@ async def _fail(session: AsyncSession, campaign_no: int, batch_no: int, target_i
     entry = Entry(target_ids[0])
     entry.fail(OutcomeReason.INTERNAL_ERROR, f"incident {incident}")
     shared = Shared(campaign_no, batch_no, sender_id="", poll_id=None, now=await now(session), created=None)
-    await (await writer_of(session)).write([entry], shared)
+    await (await writer_of(session)).write(Sending.of([], shared), [entry], shared)
     await close_batch(session, shared, [entry], [], Made())

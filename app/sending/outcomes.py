@@ -4,12 +4,12 @@ Reads only. The preview of a campaign runs this very code.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 import structlog
 
-from app.channels.distinct import channel_id_problem, members_key
+from app.channels.distinct import any_channel_id_problem, channel_id_problem, members_key
 from app.ids import new_uuid
 from app.ledger.models import OutcomeReason, RecipientStatus
 from app.messages.rendering import (
@@ -19,29 +19,43 @@ from app.messages.rendering import (
     channel_fields,
     user_fields,
 )
+from app.messages.templating.plain import PLAIN_FIELDS
 from app.sending.blueprint import Blueprint
-from app.sending.writing import BatchWriter, ChannelState, Entry, Person
+from app.sending.writing import BatchWriter, ChannelState, Entries, Entry, Person, Sending
 
 log = structlog.get_logger(__name__)
 
 MEMBERS_AT_ONCE = 20_000  # of existing channels that one transaction may write into
 SECONDS_TO_RENDER = 0.5  # ten times what a thousand usual messages take; hostile templates can be slower
 
-
 States = Mapping[str, ChannelState]
+People = Mapping[str, Person]
+WriteAtOnce = Callable[[Sequence[Sequence[Any]], Sequence[Any]], list[str] | None]
 
 
 class SenderMissing(Exception):
     """The sender was deleted or deactivated while the campaign runs."""
 
 
-@dataclass(slots=True)
 class Going:
-    """An entry that is still to be sent, with its receiver and channel as the templates see them."""
+    """An entry that is still to be sent, with the people that its templates see."""
 
-    position: int
-    entry: Entry
-    variables: Variables
+    __slots__ = ("_variables", "entry", "position", "receiver", "sender")
+
+    def __init__(self, position: int, entry: Entry, sender: Fields, receiver: Person | None) -> None:
+        self.position = position
+        self.entry = entry
+        self.sender = sender
+        self.receiver = receiver
+        self._variables: Variables | None = None
+
+    @property
+    def variables(self) -> Variables:
+        """The people as Jinja sees them; the channel comes later."""
+        if self._variables is None:
+            receiver = None if self.receiver is None else user_fields(*self.receiver[:6])
+            self._variables = Variables(self.sender, receiver, None)
+        return self._variables
 
 
 async def settle_without_writing(
@@ -59,8 +73,18 @@ async def settle_without_writing(
     untouched, for the next slice. Raises `SenderMissing`.
     """
     until = monotonic() + (SECONDS_TO_RENDER if seconds is None else seconds)
-    find = _find_channels if blueprint.for_channels else _find_receivers
-    going, states, end = _affordable(*await find(writer, blueprint, entries, until))
+    people: People | None = None
+    if blueprint.may_be_alike and isinstance(entries, Entries):
+        people = await _settle_alike(writer, blueprint, entries, until)
+        if entries.alike is not None:
+            return len(entries)
+    if blueprint.for_channels:
+        found = await _find_channels(writer, blueprint, entries)
+    else:
+        found = await _find_receivers(writer, blueprint, entries, until, people)
+    going, states, end = _affordable(*found)
+    if not collect_missing and monotonic() < until and _settle_at_once(going, blueprint, states):
+        return end
 
     def settle(target: Going) -> None:
         _settle_in_channel(target, blueprint, states, collect_missing)
@@ -72,6 +96,8 @@ def _affordable(going: list[Going], states: States, end: int) -> tuple[list[Goin
     """Those, one at least, whose channels have together few enough members: who joins a channel renews the
     key of all of them, and showChannels looks at each."""
     members = 0
+    if not states:
+        return going, states, end
     for number, target in enumerate(going):
         state = states.get(target.entry.cid or "")
         members += 0 if state is None else state.member_count
@@ -80,34 +106,76 @@ def _affordable(going: list[Going], states: States, end: int) -> tuple[list[Goin
     return going, states, end
 
 
+async def _settle_alike(
+    writer: BatchWriter, blueprint: Blueprint, entries: Entries, until: float
+) -> People | None:
+    """Settles entries that are all alike: plain texts, each into a new channel of its own. Those who get
+    nothing, whatever their channel, are settled one by one; with any other entry nothing is decided, and what
+    was read is given back."""
+    sender_id, same = blueprint.campaign.sender_id, blueprint.message.same_for_all
+    people = await _people(writer, blueprint, entries.target_ids)
+    sender = _sender_fields(people, sender_id)
+    if monotonic() > until or same is None:
+        return people
+    others: list[Entry] = []
+    receivers = [people.get(target_id) for target_id in entries.target_ids]
+    reached = [person for person in receivers if person is not None and person[6] and person[0] != sender_id]
+    if len(reached) != len(receivers):
+        for entry in map(Entry, entries.target_ids):
+            if not _reaches(entry, people.get(entry.target_id), sender_id):
+                others.append(entry)
+    cids = _cids_at_once(reached, sender, blueprint)
+    texts = _unless_it_raises(blueprint.message.plain_texts, reached, sender)
+    if cids is None or texts is None or len(set(cids)) != len(cids) or await writer.channels(cids):
+        return people
+    entries.settle_alike(Sending([person[0] for person in reached], cids, texts), others, same)
+    return people
+
+
+async def _people(writer: BatchWriter, blueprint: Blueprint, user_ids: Sequence[str]) -> People:
+    return await writer.people([*user_ids, blueprint.campaign.sender_id], details=blueprint.needs_details)
+
+
+def _reaches(entry: Entry, person: Person | None, sender_id: str) -> bool:
+    """Whether this user can get a message at all; if not, the entry is settled."""
+    if entry.target_id == sender_id:
+        entry.skip(OutcomeReason.SENDER)
+    elif person is None:
+        entry.skip(OutcomeReason.UNKNOWN_USER)
+    elif not person.reachable:
+        entry.skip(OutcomeReason.USER_DEACTIVATED)
+    return entry.reason is None
+
+
 async def _find_receivers(
-    writer: BatchWriter, blueprint: Blueprint, entries: Sequence[Entry], until: float
+    writer: BatchWriter,
+    blueprint: Blueprint,
+    entries: Sequence[Entry],
+    until: float,
+    people: People | None,
 ) -> tuple[list[Going], States, int]:
     """The users among the entries that can get the message, the channels of theirs that exist, and how many
     entries that covers."""
     sender_id = blueprint.campaign.sender_id
-    people = await writer.people([*(entry.target_id for entry in entries), sender_id])
+    if people is None:
+        people = await _people(writer, blueprint, [entry.target_id for entry in entries])
     sender = _sender_fields(people, sender_id)
     going: list[Going] = []
     for position, entry in enumerate(entries):
         person = people.get(entry.target_id)
-        if entry.target_id == sender_id:
-            entry.skip(OutcomeReason.SENDER)
-        elif person is None:
-            entry.skip(OutcomeReason.UNKNOWN_USER)
-        elif not person.reachable:
-            entry.skip(OutcomeReason.USER_DEACTIVATED)
-        else:
-            going.append(Going(position, entry, Variables(sender, user_fields(*person[:6]), None)))
+        if _reaches(entry, person, sender_id):
+            going.append(Going(position, entry, sender, person))
     if blueprint.channel_type is None:
         return going, await _find_pairs(writer, blueprint, going), len(entries)
-    going, end = _in_time(going, len(entries), until, lambda target: _name_channel(target, blueprint))
+    end = len(entries)
+    if monotonic() > until or not _name_at_once(going, blueprint):
+        going, end = _in_time(going, end, until, lambda target: _name_channel(target, blueprint))
     states = await writer.channels([target.entry.cid for target in going if target.entry.cid is not None])
     return [target for target in going if target.entry.status == RecipientStatus.PENDING], states, end
 
 
 async def _find_channels(
-    writer: BatchWriter, blueprint: Blueprint, entries: Sequence[Entry], until: float
+    writer: BatchWriter, blueprint: Blueprint, entries: Sequence[Entry]
 ) -> tuple[list[Going], States, int]:
     """The same where channels are the targets; each may have a receiver."""
     sender_id, cids = blueprint.campaign.sender_id, [entry.target_id for entry in entries]
@@ -128,8 +196,7 @@ async def _find_channels(
         if receiver is None and blueprint.message.needs_receiver and not state.frozen:
             entry.skip(OutcomeReason.NO_RECEIVER)
         else:
-            fields = None if receiver is None else user_fields(*receiver[:6])
-            going.append(Going(position, entry, Variables(sender, fields, None)))
+            going.append(Going(position, entry, sender, receiver))
     return going, states, len(entries)
 
 
@@ -161,6 +228,31 @@ async def _find_pairs(writer: BatchWriter, blueprint: Blueprint, going: Sequence
     return {state.cid: state for state in pairs.values()}
 
 
+def _name_at_once(going: Sequence[Going], blueprint: Blueprint) -> bool:
+    """Names the channels of all of these; False, and nothing done, where that has to be done one by one."""
+    if not going:
+        return False
+    cids = _cids_at_once([target.receiver or () for target in going], going[0].sender, blueprint)
+    if cids is None:
+        return False
+    for target, cid in zip(going, cids, strict=True):
+        target.entry.cid = cid
+    return True
+
+
+def _cids_at_once(
+    receivers: Sequence[Sequence[Any]], sender: Fields, blueprint: Blueprint
+) -> list[str] | None:
+    """The channels of all these receivers; None where they have to be worked out one by one."""
+    if blueprint.channel_id is None:
+        return [blueprint.cid(blueprint.distinct_channel_id(receiver[0])) for receiver in receivers]
+    ids = _unless_it_raises(blueprint.channel_id.plain_ids, receivers, sender)
+    if ids is None or any_channel_id_problem(ids):
+        return None
+    beginning = blueprint.cid("")
+    return [beginning + channel_id for channel_id in ids]
+
+
 def _name_channel(target: Going, blueprint: Blueprint) -> None:
     entry, template = target.entry, blueprint.channel_id
     if template is None:
@@ -183,15 +275,55 @@ def _name_channel(target: Going, blueprint: Blueprint) -> None:
         entry.skip(OutcomeReason.NO_CHANNEL)  # no channel has such an id
 
 
+def _settle_at_once(going: Sequence[Going], blueprint: Blueprint, states: States) -> bool:
+    """Settles all of these; False, and nothing decided that `_settle_in_channel` would decide otherwise,
+    where their messages have to be made one by one."""
+    same = blueprint.message.same_for_all
+    if same is None or blueprint.for_channels or not going:
+        return False
+    sending = going
+    if states or not blueprint.creates:
+        sending = [target for target in going if not _is_left_out(target.entry, blueprint, states)]
+    receivers = [target.receiver or () for target in sending]
+    texts = _unless_it_raises(blueprint.message.plain_texts, receivers, going[0].sender)
+    if texts is None:
+        return False
+    for target, text in zip(sending, texts, strict=True):
+        entry = target.entry
+        entry.text = text
+        entry.attachments, entry.custom = same
+    return True
+
+
+def _unless_it_raises(
+    write: WriteAtOnce, receivers: Sequence[Sequence[Any]], sender: Fields
+) -> list[str] | None:
+    """What is written for all of these. An error is somebody's own: one by one it will be found whose."""
+    try:
+        return write(receivers, [sender.get(name) for name in PLAIN_FIELDS])
+    except Exception:
+        return None
+
+
 def _settle_in_channel(target: Going, blueprint: Blueprint, states: States, collect_missing: bool) -> None:
     entry = target.entry
-    state = None if entry.cid is None else states.get(entry.cid)
-    if state is not None and state.frozen:
-        entry.skip(OutcomeReason.CHANNEL_FROZEN)
-    elif state is None and not blueprint.creates and not blueprint.only_looked_at:
-        entry.skip(OutcomeReason.NO_CHANNEL)
-    else:
+    if not _is_left_out(entry, blueprint, states):
+        state = None if entry.cid is None else states.get(entry.cid)
         _render(target, blueprint, state, collect_missing)
+
+
+def _is_left_out(entry: Entry, blueprint: Blueprint, states: States) -> bool:
+    """Skips an entry whose channel is frozen, or absent and not to be created."""
+    state = None if entry.cid is None else states.get(entry.cid)
+    if state is not None:
+        if not state.frozen:
+            return False
+        entry.skip(OutcomeReason.CHANNEL_FROZEN)
+    elif blueprint.creates or blueprint.only_looked_at:
+        return False
+    else:
+        entry.skip(OutcomeReason.NO_CHANNEL)
+    return True
 
 
 def _render(target: Going, blueprint: Blueprint, state: ChannelState | None, collect_missing: bool) -> None:

@@ -8,7 +8,7 @@ from sqlmodel import col
 
 from app.campaigns.models import Campaign
 from app.campaigns.states import STANDING, Status
-from app.database import now
+from app.database import ask, now
 
 _STATE = (
     select(col(Campaign.status), col(Campaign.stop_at), col(Campaign.status_reason))
@@ -27,7 +27,7 @@ async def ensure_running(session: AsyncSession, campaign_no: int, statuses: Coll
     Shares the campaign's row until the commit: a pause or stop waits for it, and afterwards nothing more
     commits. Called last, because held from the start it would keep a pause waiting for seconds.
     """
-    found = await session.execute(_STATE, {"this_campaign": campaign_no})
+    found = await ask(session, _STATE, this_campaign=campaign_no)
     row = found.one_or_none()
     if row is None or row.status not in statuses or row.status_reason in STANDING:
         raise CampaignNotRunning

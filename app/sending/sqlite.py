@@ -13,34 +13,41 @@ from app.channels.distinct import DISTINCT_PREFIX
 from app.database import microseconds
 from app.ledger.models import RecipientStatus
 from app.sending.writing import (
+    NEW,
     ChannelState,
     CreatedChannels,
     Disagreement,
     Entry,
     Person,
+    Sending,
     Shared,
     TakenChannel,
-    WantedChannel,
+    Wanted,
 )
 
 _CHANNEL = (
     "cid, type, channel_id, name, team, custom, frozen, last_seq, members_key, last_message_at, member_count"
 )
 _MEMBER = "cid, user_id, channel_role, custom, hidden, archived, muted, read_seq, last_read_at, created_at"
-_STAGED = (
-    "target_id TEXT, status INTEGER, reason INTEGER, detail TEXT, cid TEXT, created INTEGER, seq INTEGER,"
-    " message_id TEXT, text TEXT, attachments TEXT, custom TEXT, messages INTEGER, member_count INTEGER,"
-    " members_key TEXT"
+# The messages to be sent. A row with `messages` founds its channel. The defaults are those of most batches: a
+# channel for each receiver, founded by two; then five columns are enough, and every column costs.
+_STAGE = (
+    "CREATE TEMP TABLE IF NOT EXISTS staged (position INTEGER PRIMARY KEY, target_id TEXT, cid TEXT,"
+    " message_id TEXT, text TEXT, attachments TEXT, custom TEXT, seq INTEGER DEFAULT 1,"
+    " created INTEGER DEFAULT 1, messages INTEGER DEFAULT 1, member_count INTEGER DEFAULT 2,"
+    " members_key TEXT)"
 )
-_STAGE = f"CREATE TEMP TABLE IF NOT EXISTS staged (position INTEGER PRIMARY KEY, {_STAGED})"
-_INTO_STAGE = f"INSERT INTO staged VALUES (NULL{', ?' * 14})"
 _FOUNDERS = (
     "CREATE TEMP TABLE IF NOT EXISTS founders (position INTEGER PRIMARY KEY, user_id TEXT, channel_role TEXT,"
     " custom TEXT, hidden INTEGER, archived INTEGER)"
 )
 _INTO_FOUNDERS = "INSERT INTO founders VALUES (NULL, ?, ?, ?, ?, ?)"
+_FOUNDS = (
+    " WHERE s.created AND CASE WHEN f.user_id IS NULL"
+    " THEN s.target_id NOT IN (SELECT user_id FROM founders WHERE user_id IS NOT NULL)"
+    " ELSE s.messages > 0 END"
+)
 _RECEIVER = (None, "channel_member", "{}", 0, 0)  # the founder that stands for a channel's receivers
-_NEW = TakenChannel(created=True, frozen=False, first_seq=1)
 
 
 class SqliteWriter:
@@ -50,7 +57,7 @@ class SqliteWriter:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._seen: dict[str, ChannelState] = {}
-        self._to_create: dict[str, Sequence[str]] = {}  # cid: receivers
+        self._to_create: Wanted = {}
 
     @classmethod
     async def of(cls, session: AsyncSession) -> "SqliteWriter":
@@ -58,10 +65,10 @@ class SqliteWriter:
         raw = await (await session.connection()).get_raw_connection()
         return cls(raw.driver_connection)
 
-    async def people(self, user_ids: Sequence[str]) -> dict[str, Person]:
+    async def people(self, user_ids: Sequence[str], *, details: bool = True) -> dict[str, Person]:
         """See `BatchWriter`."""
         rows = await self._rows(
-            "SELECT users.id, name, role, language, created_at, custom,"
+            f"SELECT users.id, name, role, language, {'created_at, custom' if details else 'NULL, NULL'},"
             " deactivated_at IS NULL AND deleted_at IS NULL"
             " FROM json_each(?) AS wanted CROSS JOIN users ON users.id = wanted.value",
             [_json(user_ids)],
@@ -110,98 +117,122 @@ class SqliteWriter:
         self._seen.update(states)
         return states
 
-    async def take_existing(self, wanted: Sequence[WantedChannel], shared: Shared) -> dict[str, TakenChannel]:
+    async def take_existing(self, wanted: Wanted, shared: Shared) -> dict[str, TakenChannel]:
         """See `BatchWriter`. What was read is locked already: by the writer lock."""
         taken = {
-            channel.cid: TakenChannel(False, bool(state.frozen), state.last_seq + 1, state.members_key)
-            for channel in wanted
-            if (state := self._seen.get(channel.cid)) is not None
+            cid: TakenChannel(False, bool(state.frozen), state.last_seq + 1, state.members_key)
+            for cid in (wanted if self._seen else ())
+            if (state := self._seen.get(cid)) is not None
         }
         if not taken:
             return taken
         await self._connection.executemany(
             "UPDATE channels SET last_seq = last_seq + ?, last_message_at = ? WHERE cid = ? AND NOT frozen",
-            [
-                (len(channel.targets), microseconds(shared.now), channel.cid)
-                for channel in wanted
-                if channel.cid in taken
-            ],
+            [(len(wanted[cid]), microseconds(shared.now), cid) for cid in taken],
         )
         return taken
 
-    async def take_or_create(
-        self, wanted: Sequence[WantedChannel], shared: Shared
-    ) -> dict[str, TakenChannel]:
+    async def take_or_create(self, wanted: Wanted, shared: Shared) -> dict[str, TakenChannel]:
         """See `BatchWriter`. With the writer lock in hand it is enough that `write` creates them."""
         taken = await self.take_existing(wanted, shared)
-        for channel in wanted:
-            if channel.cid not in taken:
-                taken[channel.cid] = _NEW
-                self._to_create[channel.cid] = channel.targets
-        return taken
+        self._to_create = {cid: wanted[cid] for cid in wanted if cid not in taken} if taken else wanted
+        return {**dict.fromkeys(self._to_create, NEW), **taken}
 
-    async def write(self, entries: Sequence[Entry], shared: Shared) -> None:
+    async def write(self, sending: Sending, others: Sequence[Entry], shared: Shared) -> None:
         """See `BatchWriter`."""
-        await self._stage(entries, shared)
+        pairs = await self._stage(sending, shared)
         instant = microseconds(shared.now)
         if shared.created is not None and self._to_create:
-            await self._create_channels(shared.created, _order(entries), instant)
+            await self._create_channels(shared.created, _order(sending.cids), instant, pairs)
+        attachments, custom = shared.same_for_all or ("", "")
         messages = await self._count(
             "INSERT INTO messages (id, cid, seq, sender_id, type, text, attachments, custom, poll_id,"
             " campaign_no, target_id, created_at) SELECT message_id, cid, seq, ?, 'regular', text,"
-            " attachments, custom, ?, ?, target_id, ? FROM staged WHERE status = ? ORDER BY position",
-            [shared.sender_id, shared.poll_id, shared.campaign_no, instant, RecipientStatus.SENT],
+            " coalesce(attachments, ?), coalesce(custom, ?), ?, ?, target_id, ?"
+            " FROM staged ORDER BY position",
+            [shared.sender_id, attachments, custom, shared.poll_id, shared.campaign_no, instant],
         )
-        ledger = len(entries) if shared.campaign_no is None else await self._write_ledger(shared)
-        sent = sum(entry.status == RecipientStatus.SENT for entry in entries)
-        if (messages, ledger) != (sent, len(entries)):
-            raise Disagreement(f"{len(entries)} entries, {sent} sent: {ledger} rows, {messages} messages")
+        sent, ledger = len(sending.target_ids), len(sending.target_ids) + len(others)
+        written = ledger
+        if shared.campaign_no is not None:
+            written = await self._write_ledger(shared) + await self._write_others(others, shared)
+        if (messages, written) != (sent, ledger):
+            raise Disagreement(f"{ledger} entries, {sent} sent: {written} rows, {messages} messages")
 
     async def _write_ledger(self, shared: Shared) -> int:
         return await self._count(
-            "INSERT INTO recipients (campaign_no, target_id, status, reason, detail, batch_no, cid,"
-            " message_id, settled_at) SELECT ?, target_id, status, nullif(reason, 0), nullif(detail, ''), ?,"
-            " cid, message_id, ? FROM staged ORDER BY position",
-            [shared.campaign_no, shared.batch_no, microseconds(shared.now)],
+            "INSERT INTO recipients (campaign_no, target_id, status, batch_no, cid, message_id, settled_at)"
+            " SELECT ?, target_id, ?, ?, cid, message_id, ? FROM staged ORDER BY position",
+            [shared.campaign_no, int(RecipientStatus.SENT), shared.batch_no, microseconds(shared.now)],
         )
 
-    async def _stage(self, entries: Iterable[Entry], shared: Shared) -> None:
+    async def _write_others(self, entries: Sequence[Entry], shared: Shared) -> int:
+        """The ledger rows of those that get nothing. Text and plain integers where possible: the driver takes
+        0.4 us to find out what to do with a None, bool or enum."""
+        if not entries:
+            return 0
+        head = (shared.campaign_no, shared.batch_no, microseconds(shared.now))
+        written = await self._connection.executemany(
+            "INSERT INTO recipients (campaign_no, batch_no, settled_at, target_id, status, reason, detail,"
+            " cid) VALUES (?, ?, ?, ?, ?, ?, nullif(?, ''), nullif(?, ''))",
+            [
+                (
+                    *head,
+                    entry.target_id,
+                    int(entry.status),
+                    int(entry.reason or 0),
+                    entry.detail or "",
+                    entry.cid or "",
+                )
+                for entry in entries
+            ],
+        )
+        rowcount: int = written.rowcount
+        return rowcount
+
+    async def _stage(self, sending: Sending, shared: Shared) -> bool:
+        """Whether each message founds a channel of its own, with two members."""
         await self._connection.execute(_STAGE)
         await self._connection.execute("DELETE FROM staged")
-        rows = [self._row(entry, shared.created) for entry in entries]
-        await self._connection.executemany(_INTO_STAGE, rows)
-
-    def _row(self, entry: Entry, created: CreatedChannels | None) -> tuple[Any, ...]:
-        """The entry, and with the first of a channel to create what that is made of. Text and plain integers
-        where possible: the driver takes 0.4 us to find out what to do with a None, bool or enum."""
-        member_count = members_key = messages = None
-        if entry.created and created is not None and entry.seq == 1 and entry.cid is not None:
-            receivers = self._to_create[entry.cid]
-            messages = len(receivers)
-            member_count, members_key = created.founding(entry.cid, receivers)
-        return (
-            entry.target_id,
-            int(entry.status),
-            int(entry.reason or 0),
-            entry.detail or "",
-            entry.cid,
-            1 if entry.created else 0,
-            entry.seq,
-            entry.message_id,
-            entry.text,
-            entry.attachments,
-            entry.custom,
-            messages,
-            member_count,
-            members_key,
+        columns: dict[str, Iterable[Any]] = {
+            "target_id": sending.target_ids,
+            "cid": sending.cids,
+            "message_id": sending.message_ids,
+            "text": sending.texts,
+        }
+        if sending.parts is not None:
+            columns["attachments"], columns["custom"] = sending.parts
+        keys = None
+        if shared.created is not None and sending.numbers is None:
+            keys = shared.created.pair_keys(sending.cids, sending.target_ids)
+        columns |= self._foundings(sending, shared.created) if keys is None else {"members_key": keys}
+        await self._connection.executemany(
+            f"INSERT INTO staged ({', '.join(columns)}) VALUES (?{', ?' * (len(columns) - 1)})",
+            zip(*columns.values(), strict=True),
         )
+        return keys is not None
 
-    async def _create_channels(self, created: CreatedChannels, order: str, instant: int) -> None:
+    def _foundings(self, sending: Sending, created: CreatedChannels | None) -> dict[str, Iterable[Any]]:
+        """Numbers of messages, and with the first of a channel to create what that is made of."""
+        ones = [1] * len(sending.cids)
+        seqs, are_created = sending.numbers or (ones, ones)
+        rows: list[tuple[int, int, int, str]] = []
+        for cid, seq, is_created in zip(sending.cids, seqs, are_created, strict=True):
+            receivers = self._to_create.get(cid, ()) if is_created and seq == 1 else ()
+            member_count, members_key = 0, None
+            if receivers and created is not None:
+                member_count, members_key = created.founding(cid, receivers)
+            rows.append((1 if is_created else 0, len(receivers), member_count, members_key or ""))
+        founding = zip(*rows, strict=True) if rows else ((), (), (), ())
+        names = ("created", "messages", "member_count", "members_key")
+        return {"seq": seqs, **dict(zip(names, founding, strict=True))}
+
+    async def _create_channels(self, created: CreatedChannels, order: str, instant: int, pairs: bool) -> None:
         await self._connection.execute(
             "INSERT INTO channels (cid, type, channel_id, team, custom, created_by_id, frozen, member_count,"
             " members_key, last_seq, last_message_at, created_at, updated_at)"
-            " SELECT cid, ?, substr(cid, ?), ?, ?, ?, 0, member_count, members_key, messages, ?, ?, ?"
-            f" FROM staged WHERE member_count IS NOT NULL{order}",
+            " SELECT cid, ?, substr(cid, ?), ?, ?, ?, 0, member_count, nullif(members_key, ''), messages,"
+            f" ?, ?, ? FROM staged WHERE messages > 0{order}",
             [
                 created.type,
                 len(created.type) + 2,
@@ -213,9 +244,9 @@ class SqliteWriter:
                 instant,
             ],
         )
-        await self._found(created, order, instant)
+        await self._found(created, order, instant, pairs)
 
-    async def _found(self, created: CreatedChannels, order: str, instant: int) -> None:
+    async def _found(self, created: CreatedChannels, order: str, instant: int, pairs: bool) -> None:
         """Adds the members of created channels in one pass: a second one would split every page again. A
         receiver whom the campaign names as a member is added as such."""
         await self._connection.execute(_FOUNDERS)
@@ -228,9 +259,7 @@ class SqliteWriter:
         await self._connection.execute(
             f"INSERT INTO members ({_MEMBER}) SELECT s.cid, coalesce(f.user_id, s.target_id), f.channel_role,"
             " f.custom, f.hidden, f.archived, 0, 0, NULL, ? FROM staged AS s CROSS JOIN founders AS f"
-            " WHERE s.created AND CASE WHEN f.user_id IS NULL"
-            " THEN s.target_id NOT IN (SELECT user_id FROM founders WHERE user_id IS NOT NULL)"
-            f" ELSE s.member_count IS NOT NULL END{order}",
+            f"{'' if pairs else _FOUNDS}{order}",
             [instant],
         )
 
@@ -245,9 +274,9 @@ class SqliteWriter:
     async def _add(self, who: str, bound: list[Any], shared: Shared) -> Mapping[str, int]:
         rows = await self._rows(
             f"INSERT INTO members ({_MEMBER}) SELECT cid, {who}, 'channel_member', '{{}}', 0, 0, 0,"
-            " min(seq) OVER (PARTITION BY cid) - 1, NULL, ? FROM staged WHERE status = ? AND NOT created"
+            " min(seq) OVER (PARTITION BY cid) - 1, NULL, ? FROM staged WHERE NOT created"
             " ON CONFLICT DO NOTHING RETURNING cid",
-            [*bound, microseconds(shared.now), RecipientStatus.SENT],
+            [*bound, microseconds(shared.now)],
         )
         return _tally(row[0] for row in rows)
 
@@ -255,16 +284,15 @@ class SqliteWriter:
         """See `BatchWriter`."""
         await self._connection.execute(
             "UPDATE members SET hidden = 0 WHERE hidden AND (cid, user_id) IN"
-            " (SELECT cid, target_id FROM staged WHERE status = ? AND NOT created)",
-            [RecipientStatus.SENT],
+            " (SELECT cid, target_id FROM staged WHERE NOT created)",
+            [],
         )
 
     async def show_to_members(self, sender_id: str) -> None:
         """See `BatchWriter`."""
         await self._connection.execute(
-            "UPDATE members SET hidden = 0 WHERE hidden AND user_id <> ?"
-            " AND cid IN (SELECT cid FROM staged WHERE status = ?)",
-            [sender_id, RecipientStatus.SENT],
+            "UPDATE members SET hidden = 0 WHERE hidden AND user_id <> ? AND cid IN (SELECT cid FROM staged)",
+            [sender_id],
         )
 
     async def count_members(self, sender_id: str) -> int:
@@ -272,8 +300,8 @@ class SqliteWriter:
         rows = await self._rows(
             "SELECT coalesce(sum(c.member_count - (own.user_id IS NOT NULL)), 0) FROM staged AS s"
             " CROSS JOIN channels AS c ON c.cid = s.cid"
-            " LEFT JOIN members AS own ON own.cid = c.cid AND own.user_id = ? WHERE s.status = ?",
-            [sender_id, RecipientStatus.SENT],
+            " LEFT JOIN members AS own ON own.cid = c.cid AND own.user_id = ?",
+            [sender_id],
         )
         return int(rows[0][0])
 
@@ -290,9 +318,9 @@ def _json(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def _order(entries: Iterable[Entry]) -> str:
+def _order(cids: Sequence[str]) -> str:
     """What has to be added to insert in the order of cids; most often they are staged in it already."""
-    cids = [entry.cid for entry in entries if entry.cid is not None]
+    cids = list(cids)
     return "" if cids == sorted(cids) else " ORDER BY cid"
 
 

@@ -4,16 +4,17 @@ All of it runs inside the batch's one transaction, with statements as the driver
 rows through the ORM would cost more than everything else together.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, overload
 
 from app.ledger.models import OutcomeReason, RecipientStatus
 
 
 class Person(NamedTuple):
-    """A user as the engine needs it; `custom` is JSON text, parsed only if a template asks."""
+    """A user as the engine needs it; `custom` is JSON text, parsed only if a template asks. `created_at` and
+    `custom` are None where nothing asks for details."""
 
     id: str
     name: str | None
@@ -41,11 +42,9 @@ class ChannelState:
     member_count: int = 0
 
 
-class WantedChannel(NamedTuple):
-    """A channel that the batch writes into: a message for each of these targets, its receivers or itself."""
-
-    cid: str
-    targets: Sequence[str]
+# Channels that the batch writes into, in the order of cid: for each a message for every one of these targets,
+# its receivers or itself.
+Wanted = Mapping[str, Sequence[str]]
 
 
 class TakenChannel(NamedTuple):
@@ -58,9 +57,16 @@ class TakenChannel(NamedTuple):
     members_key: str | None = None
 
 
+NEW = TakenChannel(created=True, frozen=False, first_seq=1)
+
+
 @dataclass(slots=True, frozen=True)
 class CreatedChannels:
-    """What all channels created by one campaign share. `members` are those besides the receivers."""
+    """What all channels created by one campaign share. `members` are those besides the receivers.
+
+    `pair_keys` gives the members_key of each channel that its one receiver and the one other member found,
+    None unless all of them are such.
+    """
 
     type: str
     team: str | None
@@ -68,6 +74,7 @@ class CreatedChannels:
     created_by_id: str
     members: tuple["CreatedMember", ...]
     founding: Callable[[str, Sequence[str]], tuple[int, str | None]]  # of cid: member_count, members_key
+    pair_keys: Callable[[Sequence[str], Sequence[str]], list[str] | None]  # of cids and receivers
 
 
 @dataclass(slots=True, frozen=True)
@@ -81,11 +88,10 @@ class CreatedMember:
     archived: bool = False
 
 
-@dataclass(slots=True)
 class Entry:
-    """One target on its way through a batch, ending as a ledger row."""
+    """One target on its way through a batch, ending as a ledger row. What most entries never change stays
+    with the class: to fill every field in took a tenth of the sender's time."""
 
-    target_id: str
     status: int = RecipientStatus.PENDING
     reason: int | None = None
     detail: str | None = None
@@ -99,6 +105,9 @@ class Entry:
     missing: tuple[str, ...] = ()  # variables that rendered empty, where a preview asked
     members_key: str | None = None  # of a channel whose receiver the message names: it must not change
 
+    def __init__(self, target_id: str) -> None:
+        self.target_id = target_id
+
     def skip(self, reason: OutcomeReason) -> None:
         """Settles it as SKIPPED."""
         self.status, self.reason = RecipientStatus.SKIPPED, reason
@@ -106,6 +115,108 @@ class Entry:
     def fail(self, reason: OutcomeReason, detail: str) -> None:
         """Settles it as FAILED; no channel or message of it is written."""
         self.status, self.reason, self.detail = RecipientStatus.FAILED, reason, detail
+
+
+@dataclass(slots=True)
+class Sending:
+    """The messages of a slice, column by column, without those that get none.
+
+    Without `parts` attachments and custom are what `Shared` says; without `numbers` each message is the first
+    in a channel of its own that is created for it.
+    """
+
+    target_ids: Sequence[str]
+    cids: Sequence[str]
+    texts: Sequence[str]
+    message_ids: Sequence[str] = ()
+    parts: tuple[Sequence[str], Sequence[str]] | None = None  # attachments, custom
+    numbers: tuple[Sequence[int], Sequence[bool]] | None = None  # seq, whether the channel is created
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry], shared: "Shared") -> "Sending":
+        """The columns of entries that are all SENT."""
+        sending = cls(
+            [entry.target_id for entry in entries],
+            [entry.cid or "" for entry in entries],
+            [entry.text for entry in entries],
+            [entry.message_id or "" for entry in entries],
+        )
+        if shared.same_for_all is None:
+            sending.parts = ([entry.attachments for entry in entries], [entry.custom for entry in entries])
+        if not all(entry.created and entry.seq == 1 for entry in entries):
+            sending.numbers = ([entry.seq for entry in entries], [entry.created for entry in entries])
+        return sending
+
+
+class Entries(Sequence[Entry]):
+    """The targets of a slice. Where all that are sent are alike, each into a new channel of its own, they are
+    columns, and an `Entry` is made of one only if somebody asks: that halves the sender's own work."""
+
+    def __init__(self, target_ids: Sequence[str]) -> None:
+        self.target_ids = target_ids
+        self.alike: Sending | None = None
+        self.others: Sequence[Entry] = ()
+        self._same: tuple[str, str] = ("[]", "{}")
+        self._each: list[Entry] | None = None
+
+    def settle_alike(self, sending: Sending, others: Sequence[Entry], same: tuple[str, str]) -> None:
+        """These are to be sent, with the `same` attachments and custom; the others are settled."""
+        self.alike, self.others, self._same, self._each = sending, others, same, None
+
+    def number(self, alike: Sending, message_ids: Sequence[str]) -> None:
+        """Those that are alike are SENT, as messages with these ids."""
+        alike.message_ids, self._each = message_ids, None
+
+    def take_apart(self) -> list[Entry]:
+        """An entry for each, on its own from here on."""
+        self._each = each = list(self)
+        self.alike, self.others = None, ()
+        return each
+
+    def __len__(self) -> int:
+        return len(self.target_ids)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._made())
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Entry]: ...
+    def __getitem__(self, index: int | slice) -> Entry | Sequence[Entry]:
+        return self._made()[index]
+
+    def _made(self) -> list[Entry]:
+        if self._each is None:
+            settled = {entry.target_id: entry for entry in self.others}
+            self._each = [settled.get(target_id) or Entry(target_id) for target_id in self.target_ids]
+            if self.alike is not None:
+                self._fill([entry for entry in self._each if entry.reason is None], self.alike)
+        return self._each
+
+    def _fill(self, entries: Sequence[Entry], alike: Sending) -> None:
+        for entry, cid, text in zip(entries, alike.cids, alike.texts, strict=True):
+            entry.cid, entry.text = cid, text
+            entry.attachments, entry.custom = self._same
+        for entry, message_id in zip(
+            entries, alike.message_ids, strict=False
+        ):  # none before they are written
+            entry.status, entry.message_id = RecipientStatus.SENT, message_id
+            entry.created, entry.seq = True, 1
+
+
+def unsent(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """Those that are settled otherwise than by a message."""
+    if isinstance(entries, Entries) and entries.alike is not None:
+        return entries.others
+    return [entry for entry in entries if entry.reason is not None]
+
+
+def count_sent(entries: Sequence[Entry]) -> int:
+    """How many are SENT."""
+    if isinstance(entries, Entries) and entries.alike is not None:
+        return len(entries.alike.message_ids)
+    return sum(entry.status == RecipientStatus.SENT for entry in entries)
 
 
 @dataclass(slots=True, frozen=True)
@@ -119,6 +230,7 @@ class Shared:
     poll_id: str | None
     now: datetime
     created: CreatedChannels | None  # None: absent channels are not created
+    same_for_all: tuple[str, str] | None = None  # attachments and custom, where no entry has its own
 
 
 class Disagreement(Exception):
@@ -128,8 +240,8 @@ class Disagreement(Exception):
 class BatchWriter(Protocol):
     """The statements of a batch on one kind of database."""
 
-    async def people(self, user_ids: Sequence[str]) -> dict[str, Person]:
-        """The users that exist among these ids, tombstones included."""
+    async def people(self, user_ids: Sequence[str], *, details: bool = True) -> dict[str, Person]:
+        """The users that exist among these ids, tombstones included; with `details` all fields of them."""
 
     async def deleted(self, user_ids: Sequence[str]) -> list[str]:
         """Those of these users who were deleted."""
@@ -143,16 +255,15 @@ class BatchWriter(Protocol):
     async def pair_channels(self, members_keys: Sequence[str]) -> dict[str, ChannelState]:
         """For each key the distinct channel of any type with exactly these members, latest used."""
 
-    async def take_existing(self, wanted: Sequence[WantedChannel], shared: Shared) -> dict[str, TakenChannel]:
+    async def take_existing(self, wanted: Wanted, shared: Shared) -> dict[str, TakenChannel]:
         """Locks those that exist, in the order of cid, and raises `last_seq` of those not frozen."""
 
-    async def take_or_create(
-        self, wanted: Sequence[WantedChannel], shared: Shared
-    ) -> dict[str, TakenChannel]:
+    async def take_or_create(self, wanted: Wanted, shared: Shared) -> dict[str, TakenChannel]:
         """The same, and creates the others. Nothing can come between."""
 
-    async def write(self, entries: Sequence[Entry], shared: Shared) -> None:
-        """Writes members of created channels, messages and ledger rows. Raises `Disagreement`."""
+    async def write(self, sending: Sending, others: Sequence[Entry], shared: Shared) -> None:
+        """Writes members of created channels, messages and ledger rows, those of `others` too, which get no
+        message. Raises `Disagreement`."""
 
     async def add_receivers(self, shared: Shared) -> Mapping[str, int]:
         """Adds receivers (and only they) to channels written to that they are not members of; returns

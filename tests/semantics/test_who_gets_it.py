@@ -127,7 +127,8 @@ async def test_rendering_fails_with_a_sentence_saying_where(database: Database) 
 async def test_anything_else_raises_for_this_recipient_alone(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A recipient that raises is FAILED alone; the 999 others of its batch are sent."""
+    """A recipient that raises is FAILED alone; the 999 others of its batch are sent. So it is too where the
+    texts of all of them would be written at once."""
     people = [f"u{number:03}" for number in range(1_000)]
     await add_users(database, ["sender", *people])
     await started(database, [await add_list(database, 1, people)])
@@ -138,7 +139,11 @@ async def test_anything_else_raises_for_this_recipient_alone(
             raise RuntimeError("nobody foresaw this")
         return render(template, variables, **asked)
 
+    def break_for_all(*_: Any) -> None:
+        raise RuntimeError("nobody foresaw this")
+
     monkeypatch.setattr(MessageTemplate, "render", break_for_one)
+    monkeypatch.setattr(MessageTemplate, "plain_texts", break_for_all)
     campaign = await work(database)
     counted = await books(database, campaign)
     assert (counted.sent, counted.failed, counted.messages) == (999, 1, 999)

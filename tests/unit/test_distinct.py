@@ -12,6 +12,8 @@ from app.channels.distinct import (
     cid_of,
     distinct_id,
     members_key,
+    pair_key,
+    pair_keys,
     split_cid,
 )
 
@@ -28,6 +30,14 @@ def test_a_key_shows_two_members_and_hashes_all() -> None:
 @given(st.sets(IDS, max_size=4), st.sets(IDS, max_size=4))
 def test_two_sets_of_members_share_a_key_only_if_they_are_the_same(one: set[str], other: set[str]) -> None:
     assert (members_key(one) == members_key(other)) is (one == other)
+
+
+@given(IDS, st.sets(IDS, max_size=4))
+def test_keys_of_many_pairs_are_those_of_each(one: str, others: set[str]) -> None:
+    others.discard(one)
+    each = list(others)
+    assert pair_keys(one, each) == [pair_key(one, other) for other in each]
+    assert pair_keys(one, each) == [members_key((one, other)) for other in each]
 
 
 def test_the_longest_key_fits_into_a_channel_id() -> None:

@@ -12,6 +12,7 @@ from jinja2.environment import Template
 
 from app.messages.templating.checks import Checks
 from app.messages.templating.counted import ENVIRONMENT
+from app.messages.templating.plain import PlainParts, plain_parts
 from app.messages.templating.rewriting import Rewriting
 from app.messages.templating.sandbox import RenderContext
 from app.messages.templating.source import Source
@@ -22,7 +23,8 @@ RESULT = "result"
 @dataclass(frozen=True, slots=True)
 class Program:
     """A compiled template. `paths` are the variables it names ("receiver.name", or "receiver" for all of it),
-    `required` those of them that it does not give a default itself (`|default(...)`).
+    `required` those of them that it does not give a default itself (`|default(...)`). `plain` are its words
+    and fields if it has nothing else.
     """
 
     run: Callable[[RenderContext], Iterator[str]]
@@ -30,6 +32,7 @@ class Program:
     is_expression: bool
     paths: frozenset[str]
     required: frozenset[str]
+    plain: PlainParts | None
 
     def value(self, context: RenderContext) -> Any:
         """What the single expression computes."""
@@ -52,6 +55,7 @@ def compile_program(text: str, variables: Iterable[str], *, keeps_type: bool) ->
     source = Source(text)
     tree = source.parse()
     Checks(source, names).run(tree)
+    plain = plain_parts(tree)
     is_expression = keeps_type and _as_expression(tree)
     rewriting = Rewriting(names)
     rewritten = rewriting.visit(tree)
@@ -67,6 +71,7 @@ def compile_program(text: str, variables: Iterable[str], *, keeps_type: bool) ->
         is_expression=is_expression,
         paths=frozenset(rewriting.paths),
         required=frozenset(rewriting.required),
+        plain=plain,
     )
 
 
