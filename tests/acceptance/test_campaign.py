@@ -17,7 +17,8 @@ import redis
 from app.campaigns import queries
 from app.database import Database
 from app.ledger.verification import Books, audit
-from tests.acceptance.conftest import Carillon, Instances
+from tests.acceptance.conftest import Instances
+from tests.acceptance.instances import Carillon
 from tests.integration.campaigning import add_users
 
 AUDIENCE = 20_000  # half a second of sending at least: there is a middle to strike
