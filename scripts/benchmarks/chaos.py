@@ -4,7 +4,7 @@ import asyncio
 import random
 import tempfile
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from tests.chaos.tank import Tank
 ROUNDS_AN_INSTANCE = 40
 PATIENCE = 180.0
 
-Opening = Callable[[Path, bool], Awaitable[Ground]]
+Making = Callable[[Path, bool], Ground]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Tally:
 
     def add(self, played: Round) -> None:
         """One more round."""
-        self.rounds += played.counts
+        self.rounds += played.counted
         self.unended += not played.ended
         for name in ("kills", "targets", "moments", "lost", "doubled", "unbalanced", "problems"):
             setattr(self, name, getattr(self, name) + getattr(played, name))
@@ -80,20 +80,12 @@ async def _run(plan: Plan, played: Mapping[PlaceName, Tallies], directory: Path,
 async def _play_on(game: "Game", directory: Path) -> None:
     if game.name == "sqlite":
         template = await prepared_sqlite(directory / "template.db")
-
-        async def on_sqlite(where: Path, small_disk: bool) -> Ground:
-            return await SqliteGround.opened(where, template, small_disk=small_disk)
-
-        await game.play(on_sqlite)
+        await game.play(lambda where, small_disk: SqliteGround(where, template, small_disk=small_disk))
         return
     server = await asyncio.to_thread(Postgres, directory)
     try:
         await server.prepare()
-
-        async def on_postgres(where: Path, small_disk: bool) -> Ground:
-            return await PostgresGround.opened(where, server, small_disk=small_disk)
-
-        await game.play(on_postgres)
+        await game.play(lambda where, small_disk: PostgresGround(where, server, small_disk=small_disk))
     finally:
         await asyncio.to_thread(server.close)
 
@@ -123,14 +115,15 @@ class Game:
         self._dice.shuffle(deck)
         return deck
 
-    async def play(self, opening: Opening) -> None:
+    async def play(self, make: Making) -> None:
         """Plays the deck; a round that did not count is played again."""
         has_tanks, instance = Tank.is_to_be_had(self._directory), 0
         while self._deck:
             instance += 1
             where = self._directory / f"{self.name}-{instance}"
-            ground = await opening(where, has_tanks and instance % 2 == 0)
+            ground = await asyncio.to_thread(make, where, has_tanks and instance % 2 == 0)
             try:
+                await ground.start()
                 await self._play_on(ground)
             finally:
                 await ground.close()
@@ -143,7 +136,7 @@ class Game:
             self._progress.update(self._task, description=f"{self.name}: {name}")
             played = await self._round(ground, name)
             self._tallies[name].add(played)
-            if played.counts or not played.ended:
+            if played.counted or not played.ended:
                 self._deck.pop()
                 self._progress.advance(self._task)
             for problem in played.problems:

@@ -10,7 +10,7 @@ import warnings
 from abc import ABC, abstractmethod
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from sqlalchemy import text
@@ -26,24 +26,32 @@ WORKER, API, QUEUE = "app.child worker", "app.child api", "valkey-server"
 
 
 class Ground(ABC):
-    """A running instance, and a way past it to its database for whoever looks at the rows.
+    """An instance, and a way past it to its database for whoever looks at the rows.
 
-    What blocks is called in threads, so that observers go on; `close()` leaves nothing running.
+    What blocks is called in threads, so that observers go on; so should its making be. `start()` starts it,
+    `close()` leaves nothing running. On a small disk the database lies on a `Tank` of its own.
     """
 
     name: str
     workers: int
-    carillon: Carillon
     database: Database
-    clocks: Clocks
-    tank: Tank | None = None
 
-    def _begin(self, directory: Path, database_url: str) -> None:
-        """Starts the instance; `database_url` is how it reaches the database."""
+    def __init__(self, directory: Path, *, small_disk: bool) -> None:
+        directory.mkdir()
+        self.tank = Tank(directory / "tank") if small_disk else None
         self.clocks = Clocks(directory / "clocks", self.workers)
         environment = {"CARILLON_WORKERS": str(self.workers), **self.clocks.environment}
-        self.carillon = Carillon(directory / "data", database_url=database_url, environment=environment)
-        self.carillon.start(120)
+        url = self._make_database(directory)
+        self.carillon = Carillon(directory / "data", database_url=url, environment=environment)
+
+    @abstractmethod
+    def _make_database(self, directory: Path) -> str:
+        """Sets `database`, and returns the URL by which the instance reaches it."""
+
+    async def start(self) -> Self:
+        """Starts the instance and waits until it is ready."""
+        await asyncio.to_thread(self.carillon.start, 120)
+        return self
 
     @abstractmethod
     async def fill_disk(self, room: int) -> None:
@@ -80,20 +88,17 @@ class SqliteGround(Ground):
     name = "sqlite"
     workers = 1
 
-    _file: Path
+    def __init__(self, directory: Path, template: Path, *, small_disk: bool = False) -> None:
+        self._template = template
+        super().__init__(directory, small_disk=small_disk)
 
-    @classmethod
-    async def opened(cls, directory: Path, template: Path, *, small_disk: bool = False) -> "SqliteGround":
-        """On a copy of `template`, which `prepared_sqlite` made."""
-        ground = cls()
-        directory.mkdir()
-        ground.tank = Tank(directory / "tank") if small_disk else None
-        ground._file = (ground.tank.directory if ground.tank else directory) / "carillon.db"
-        shutil.copy(template, ground._file)
-        url = f"sqlite:///{ground._file}"
-        ground.database = Database(url)
-        await asyncio.to_thread(ground._begin, directory, url)
-        return ground
+    def _make_database(self, directory: Path) -> str:
+        """A copy of the template, which `prepared_sqlite` made."""
+        self._file = (self.tank.directory if self.tank else directory) / "carillon.db"
+        shutil.copy(self._template, self._file)
+        url = f"sqlite:///{self._file}"
+        self.database = Database(url)
+        return url
 
     async def fill_disk(self, room: int) -> None:
         """By the disk itself, or by a limit on the size of the processes' files."""
@@ -224,24 +229,17 @@ class PostgresGround(Ground):
     name = "postgresql"
     workers = 2
 
-    server: Postgres
-    proxy: Proxy
-    _copy: str
+    def __init__(self, directory: Path, server: Postgres, *, small_disk: bool = False) -> None:
+        self.server = server
+        super().__init__(directory, small_disk=small_disk)
 
-    @classmethod
-    async def opened(cls, directory: Path, server: Postgres, *, small_disk: bool = False) -> "PostgresGround":
-        """On a copy of what the server has prepared."""
-        ground = cls()
-        directory.mkdir()
-        ground.server = server
-        ground.tank = Tank(directory / "tank") if small_disk else None
-        ground._copy = server.copy(ground.tank)
-        ground.proxy = Proxy(server.socket)
-        ground.database = Database(server.of(ground._copy))
-        where = f"127.0.0.1:{ground.proxy.port}/{ground._copy}"
-        url = f"postgresql://postgres@{where}?application_name=carillon&sslmode=disable&gssencmode=disable"
-        await asyncio.to_thread(ground._begin, directory, url)
-        return ground
+    def _make_database(self, directory: Path) -> str:
+        """A copy of what the server has prepared."""
+        self._copy = self.server.copy(self.tank)
+        self.proxy = Proxy(self.server.socket)
+        self.database = Database(self.server.of(self._copy))
+        where = f"127.0.0.1:{self.proxy.port}/{self._copy}"
+        return f"postgresql://postgres@{where}?application_name=carillon&sslmode=disable&gssencmode=disable"
 
     async def fill_disk(self, room: int) -> None:
         """By the disk itself, or by the error that a full one causes."""

@@ -9,7 +9,7 @@ from tests.chaos.campaigns import Campaign, Fidget, begin
 from tests.chaos.ground import Ground
 from tests.chaos.observer import Observer
 from tests.chaos.strikes import Kind, Scene
-from tests.chaos.verdict import judge
+from tests.chaos.verdict import judge, uneven
 
 SECONDS_BETWEEN_LOOKS = 0.02
 PACES = {"many": (3_000,), "some": (None, 3_000, 5_000), "few": (150, 300)}
@@ -17,10 +17,10 @@ PACES = {"many": (3_000,), "some": (None, 3_000, 5_000), "few": (150, 300)}
 
 @dataclass
 class Round:
-    """What came of one. `counts` says whether something was sent and something pending when it struck; what
-    did not count is judged all the same."""
+    """What came of one. `counted` are the strikes when something was sent and something pending; a campaign
+    that was struck at no such moment is judged all the same."""
 
-    counts: bool = False
+    counted: int = 0
     ended: bool = True
     kills: int = 0
     targets: int = 0
@@ -37,9 +37,16 @@ class Round:
 
 
 async def play(
-    ground: Ground, kind: Kind, dice: random.Random, *, seconds_away: float, patience: float
+    ground: Ground,
+    kind: Kind,
+    dice: random.Random,
+    *,
+    strikes: int = 1,
+    seconds_away: float,
+    patience: float,
 ) -> Round:
-    """One round. What has not ended after `patience` seconds is a problem, and the ground is spoilt."""
+    """One round of so many strikes, if the campaign lasts that long. What has not ended after `patience`
+    seconds is a problem, and the ground is spoilt."""
     shape = dice.choice(kind.shapes)
     played, said_before = Round(), len(ground.carillon.log())
     campaign = await begin(ground, shape, kind.audience, dice.choice(PACES[kind.audience]))
@@ -47,7 +54,7 @@ async def play(
         scene = Scene(ground, campaign, observer, dice, seconds_away)
         try:
             async with asyncio.timeout(patience):
-                await _strike(kind, scene, played)
+                await _strike(kind, scene, played, strikes)
                 await campaign.until(Status.COMPLETED)
         except TimeoutError:
             played.ended = False
@@ -63,17 +70,20 @@ async def play(
 
 def _judge_unpaused(played: Round, said: str) -> None:
     """There was room all the same, or none even to store the pause; else it should have been paused."""
-    played.counts = played.counts and "database fault" in said
-    if played.counts and "could not be paused" not in said:
+    if "database fault" not in said:
+        played.counted = 0
+    if played.counted and "could not be paused" not in said:
         played.problems.append("it was not paused")
 
 
-async def _strike(kind: Kind, scene: Scene, played: Round) -> None:
+async def _strike(kind: Kind, scene: Scene, played: Round, strikes: int) -> None:
     campaign = scene.campaign
     fidget = Fidget(campaign, scene.dice) if campaign.shape == "paused" else None
-    if await _middle(campaign, scene.dice, kind):
+    while strikes and await _middle(campaign, scene.dice, kind):
+        strikes -= 1
         async with kind.strike(scene):
-            played.counts = (await campaign.state())[1].pending > 0
+            played.counted += (await campaign.state())[1].pending > 0
+            played.problems += [f"when struck: {problem}" for problem in await uneven(campaign)]
     if fidget:
         await fidget.leave()
     if kind.planning:
@@ -81,12 +91,13 @@ async def _strike(kind: Kind, scene: Scene, played: Round) -> None:
 
 
 async def _middle(campaign: Campaign, dice: random.Random, kind: Kind) -> bool:
-    """Waits for a random moment of the campaign's middle; False if it was over before that was seen."""
+    """Waits for a random moment of what is left to be sent; False if that was over before it was seen."""
     share = 0.0 if kind.planning else dice.uniform(0.0, 0.7)
+    before = (await campaign.state())[1].sent
     while True:
         status, sums = await campaign.state()
         open_ = sums.pending > 0 and not (kind.planning and sums.planned)
-        if open_ and sums.sent > share * campaign.sent:
+        if open_ and sums.sent > before + share * (campaign.sent - before):
             return True
         if status == Status.COMPLETED or (kind.planning and sums.planned):
             return False

@@ -34,6 +34,12 @@ class Verdict:
     problems: list[str] = field(default_factory=list)
 
 
+async def uneven(campaign: Campaign) -> tuple[str, ...]:
+    """What does not balance at this moment, by every row."""
+    async with campaign.ground.database.read() as session:
+        return (await audit(session, campaign.campaign_no)).problems
+
+
 async def judge(campaign: Campaign, stats: dict[str, Any]) -> Verdict:
     """The verdict on a campaign at its end; `stats` are what the API says."""
     number = {"number": campaign.campaign_no}
