@@ -50,6 +50,8 @@ def _print(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, b
     for row in rows:
         table.add_row(*row, style="bold" if row[0] in bold else None)
     console = Console()
+    if not console.is_terminal:  # then it takes 80 columns for all there is
+        console.width = 120
     console.print(table)
     console.print(f"\n{title}\n", markup=False, highlight=False, soft_wrap=True)
     lines = [heads, ["---", *("---:" for _ in heads[1:])], *rows]
