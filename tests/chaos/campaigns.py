@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.campaigns import queries
 from app.campaigns.states import Status
@@ -55,10 +56,13 @@ class Campaign:
 
     async def state(self) -> tuple[Status, Sums]:
         """Status and sums, in one snapshot of the rows."""
-        async with self.ground.database.read() as session:
+
+        async def look(session: AsyncSession) -> tuple[Status, Sums]:
             found = (await queries.by_nos(session, [self.campaign_no]))[self.campaign_no]
-            sums = (await ledger.sums(session, [self.campaign_no])).get(self.campaign_no, Sums())
-        return Status(found.status), sums
+            sums = await ledger.sums(session, [self.campaign_no])
+            return Status(found.status), sums.get(self.campaign_no, Sums())
+
+        return await self.ground.read(look)
 
     async def until(self, status: Status) -> None:
         """Waits for a status, for as long as it takes."""
@@ -88,8 +92,8 @@ async def begin(ground: Ground, shape: str, audience: str, pace: int | None) -> 
     if shape == "retried":
         await _mark(ground, " ")
     await campaign.act("createCampaign", **_definition(campaign), maxMessagesPerSecond=pace)
-    async with ground.database.read() as session:
-        campaign.campaign_no = (await queries.existing(session, campaign.campaign_id)).campaign_no
+    found = await ground.read(lambda session: queries.existing(session, campaign.campaign_id))
+    campaign.campaign_no = found.campaign_no
     await campaign.act("startCampaign")
     if shape == "retried":
         await campaign.until(Status.COMPLETED)
@@ -142,13 +146,19 @@ class Fidget:
         self._task = asyncio.create_task(self._fidget())
 
     async def _fidget(self) -> None:
+        longest = 0.5  # and ever longer: however slow the machine is, some batch gets through
         while not self._enough.is_set():
             await self._campaign.act("pauseCampaign")
             await asyncio.sleep(self._dice.uniform(0, 0.3))
             await self._campaign.act("resumeCampaign")
-            await asyncio.sleep(self._dice.uniform(0, 0.5))
+            await asyncio.sleep(self._dice.uniform(0, longest))
+            longest *= 1.5
 
     async def leave(self) -> None:
         """Lets the last pause end."""
         self._enough.set()
         await self._task
+
+    def cancel(self) -> None:
+        """Ends at once, whether the campaign runs or not."""
+        self._task.cancel()

@@ -8,20 +8,23 @@ import shutil
 import sqlite3
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import psycopg
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.database import Database
+from app.database import Database, is_infrastructure
 from tests.acceptance.instances import Carillon
 from tests.chaos.clocks import Clocks
 from tests.chaos.people import fill
 from tests.chaos.proxy import Proxy
 from tests.chaos.tank import Tank
 
+Seen = TypeVar("Seen")
 WORKER, API, QUEUE = "app.child worker", "app.child api", "valkey-server"
 
 
@@ -75,6 +78,17 @@ class Ground(ABC):
         """Kills the instance and lets go of everything."""
         await asyncio.to_thread(self.carillon.kill_everything)
         await self.database.close()
+
+    async def read(self, look: Callable[[AsyncSession], Awaitable[Seen]]) -> Seen:
+        """What is seen in one snapshot, past the instance; while the database is away, it is waited for."""
+        while True:
+            try:
+                async with self.database.read() as session:
+                    return await look(session)
+            except Exception as error:
+                if not is_infrastructure(error):
+                    raise
+                await asyncio.sleep(0.1)
 
     async def run(self, statement: str, **bound: Any) -> None:
         """One statement past the instance, committed."""
@@ -160,6 +174,7 @@ class Postgres:
         # What a killed server has written is the kernel's; only a power cut would need more. Recovery would
         # begin by syncing every file of every database.
         self.execute("ALTER SYSTEM SET fsync = off")
+        self.execute("ALTER SYSTEM SET checkpoint_timeout = '30s'")  # and has little to write again
         self._restart("fast")
 
     async def prepare(self) -> None:

@@ -46,22 +46,23 @@ async def play(
     patience: float,
 ) -> Round:
     """One round of so many strikes, if the campaign lasts that long. What has not ended after `patience`
-    seconds is a problem, and the ground is spoilt."""
+    seconds is a problem, and the ground is spoilt. Raises TimeoutError if it does not even begin."""
     shape = dice.choice(kind.shapes)
     played, said_before = Round(), len(ground.carillon.log())
-    campaign = await begin(ground, shape, kind.audience, dice.choice(PACES[kind.audience]))
+    async with asyncio.timeout(patience):
+        campaign = await begin(ground, shape, kind.audience, dice.choice(PACES[kind.audience]))
     async with Observer(campaign) as observer:
         scene = Scene(ground, campaign, observer, dice, seconds_away)
         try:
             async with asyncio.timeout(patience):
                 await _strike(kind, scene, played, strikes)
                 await campaign.until(Status.COMPLETED)
+                while not await observer.look():
+                    await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
         except TimeoutError:
             played.ended = False
             played.problems.append(f"{campaign.campaign_id} does not end: {await campaign.state()}")
             return played
-        while not await observer.look():
-            await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
     await _conclude(played, scene)
     if kind.pauses_for and kind.pauses_for not in observer.paused_for:
         _judge_unpaused(played, ground.carillon.log()[said_before:])
@@ -79,13 +80,17 @@ def _judge_unpaused(played: Round, said: str) -> None:
 async def _strike(kind: Kind, scene: Scene, played: Round, strikes: int) -> None:
     campaign = scene.campaign
     fidget = Fidget(campaign, scene.dice) if campaign.shape == "paused" else None
-    while strikes and await _middle(campaign, scene.dice, kind):
-        strikes -= 1
-        async with kind.strike(scene):
-            played.counted += (await campaign.state())[1].pending > 0
-            played.problems += [f"when struck: {problem}" for problem in await uneven(campaign)]
-    if fidget:
-        await fidget.leave()
+    try:
+        while strikes and await _middle(campaign, scene.dice, kind):
+            strikes -= 1
+            async with kind.strike(scene):
+                played.counted += (await campaign.state())[1].pending > 0
+                played.problems += [f"when struck: {problem}" for problem in await uneven(campaign)]
+        if fidget:
+            await fidget.leave()
+    finally:
+        if fidget:
+            fidget.cancel()
     if kind.planning:
         await campaign.act("updateCampaign", maxMessagesPerSecond=None)
 

@@ -36,8 +36,7 @@ class Verdict:
 
 async def uneven(campaign: Campaign) -> tuple[str, ...]:
     """What does not balance at this moment, by every row."""
-    async with campaign.ground.database.read() as session:
-        return (await audit(session, campaign.campaign_no)).problems
+    return (await campaign.ground.read(lambda session: audit(session, campaign.campaign_no))).problems
 
 
 async def judge(campaign: Campaign, stats: dict[str, Any]) -> Verdict:
