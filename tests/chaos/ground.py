@@ -6,6 +6,7 @@ import pwd
 import resource
 import shutil
 import sqlite3
+import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
@@ -209,9 +210,16 @@ class Postgres:
             self.execute(f"DROP TABLESPACE of_{name}")
 
     def execute(self, statement: str) -> Any:
-        """One statement on the server."""
-        with psycopg.connect(self.uri, autocommit=True) as connection:
+        """One statement on the server; while that recovers, it is waited for."""
+        with self._connected() as connection:
             return connection.execute(statement.encode())
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        while True:
+            try:
+                return psycopg.connect(self.uri, autocommit=True)
+            except psycopg.OperationalError:
+                time.sleep(0.1)
 
     def kill(self) -> None:
         """An immediate shutdown: as a crash, nothing is written any more."""
