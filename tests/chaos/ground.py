@@ -77,8 +77,17 @@ class Ground(ABC):
 
     async def close(self) -> None:
         """Kills the instance and lets go of everything."""
-        await asyncio.to_thread(self.carillon.kill_everything)
-        await self.database.close()
+        try:
+            await asyncio.to_thread(self.carillon.kill_everything)
+            await self.database.close()
+            await self._drop_database()
+        finally:
+            if self.tank:
+                self.tank.close()
+
+    @abstractmethod
+    async def _drop_database(self) -> None:
+        """Takes back what `_make_database` made."""
 
     async def read(self, look: Callable[[AsyncSession], Awaitable[Seen]]) -> Seen:
         """What is seen in one snapshot, past the instance; while the database is away, it is waited for."""
@@ -153,11 +162,10 @@ class SqliteGround(Ground):
         """See `Ground`."""
         await self.run("DROP TRIGGER chaos")
 
-    async def close(self) -> None:
+    async def _drop_database(self) -> None:
         """See `Ground`."""
-        await super().close()
-        if self.tank:
-            self.tank.close()
+        for file in self._file.parent.glob(f"{self._file.name}*"):
+            file.unlink()
 
 
 class Postgres:
@@ -318,13 +326,10 @@ class PostgresGround(Ground):
         )
         return [row[0] for row in found.fetchall()]
 
-    async def close(self) -> None:
+    async def _drop_database(self) -> None:
         """See `Ground`."""
-        await super().close()
         self.proxy.close()
-        self.server.drop(self._copy, tablespace=self.tank is not None)
-        if self.tank:
-            self.tank.close()
+        await asyncio.to_thread(self.server.drop, self._copy, tablespace=self.tank is not None)
 
 
 async def _is_settled(session: Any, campaign_no: int, target_id: str | None) -> bool:
