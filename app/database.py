@@ -304,7 +304,8 @@ def storage_is_full(error: BaseException) -> bool:
     """Whether the database had no room for what it was to store: the disk, a quota, a limit of file sizes."""
     cause = getattr(error, "orig", error)
     if isinstance(cause, sqlite3.Error):
-        return cause.sqlite_errorcode == sqlite3.SQLITE_FULL
+        # A write into the page cache fails for want of room only; of a quota or a limit SQLite says no more.
+        return cause.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
     return isinstance(cause, psycopg.errors.DiskFull) or (
         isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     )

@@ -34,9 +34,10 @@ FIRST_BACKOFF_SECONDS = 0.1
 MAX_BACKOFF_SECONDS = 5.0
 
 
-# What fails so often, one time after the other, is paused: after six seconds, or one if there is no room.
+# What fails so often, one time after the other, is paused: after six seconds. If there is no room, at once:
+# every further try would take some of what the pause itself needs to be stored.
 FAULTS_BEFORE_PAUSE = 7
-FAULTS_OF_STORAGE = 4
+FAULTS_OF_STORAGE = 1
 NO_ROOM = "The database has no room left. Make some; sending resumes by itself, or with resumeCampaign."
 KEEPS_FAILING = (
     "Sending keeps failing; the log says why (incident {}). It is tried again by itself,"

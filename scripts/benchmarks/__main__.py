@@ -1,5 +1,6 @@
 """The command `scripts/bench`."""
 
+import random
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -8,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from scripts.benchmarks import chaos as striking
 from scripts.benchmarks import delivering, queries, report
 from scripts.benchmarks import pages as big_pages
 from scripts.benchmarks.comparing import Differing
@@ -16,6 +18,7 @@ from scripts.benchmarks.places import PLACES, PlaceName
 from scripts.benchmarks.send import Plan, measure
 from scripts.benchmarks.starting import starts
 from scripts.benchmarks.working import WorkerFailed
+from tests.chaos.strikes import KINDS
 
 app = typer.Typer(
     add_completion=False,
@@ -179,6 +182,56 @@ def api(
             times = [f"{best.quantile(part) * 1_000:.0f} ms" for part in (0.5, 0.99)]
             rows.append([name, variant, f"{best.per_second:,.0f}", *times, f"{least * 1_000:.2f} ms"])
     report.table(["database", "variant", "requests a second", "median", "p99", "processor each"], rows)
+
+
+@app.command()
+def chaos(
+    rounds: Annotated[int, typer.Option(min=1, max=100_000, help="How many rounds on each database.")] = 300,
+    seed: Annotated[
+        int | None, typer.Option(help="Draws kinds, moments and campaigns as the run of that seed did.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help=f"Only this kind; may be repeated. One of: {', '.join(KINDS)}.")
+    ] = None,
+    away: Annotated[
+        float, typer.Option(min=0, max=3_600, help="For how many seconds Valkey is away.")
+    ] = 60.0,
+    databases: Annotated[str, typer.Option(help="Which databases, with commas between.")] = ",".join(PLACES),
+    directory: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, exists=True, help="Where all is stored for the time of the run."),
+    ] = None,
+) -> None:
+    """Strikes a running Carillon at random moments, and counts what was lost.
+
+    **A round**: a campaign to 6,000 targets (42,000 or 600 for some kinds) is started by the API, struck at a
+    random moment of its middle, left alone, and judged once it has completed. It counts only if something was
+    sent before the strike and something still pending after it. Campaigns differ: users and channels as
+    targets, channels that are created or there, throttled or not, paused and resumed all the while, retried
+    for those who failed. SQLite has one worker, PostgreSQL two behind a proxy that can cut connections.
+
+    **Judged**: each target has exactly one message or one reason; the API's stats are the counted rows;
+    channels count their messages and members; the campaign's events exist exactly once. *lost*: targets with
+    neither message nor reason. *doubled*: messages too many. *moments*: how often the stats were read over
+    the API meanwhile; *unbalanced*: at how many of them they did not add up. *unended*: not completed by
+    itself within three minutes. *wrong*: all of this and everything else. The command **fails** if there is
+    any.
+
+    A full disk is a small file system in memory if this process may mount one (every second instance),
+    otherwise a limit of file sizes on SQLite, and the error alone on PostgreSQL.
+    """
+    names, kinds = _names(databases), only or list(KINDS)
+    if unknown := set(kinds) - set(KINDS):
+        raise typer.BadParameter(f"no such kind: {', '.join(sorted(unknown))}", param_hint="--only")
+    seed = random.randrange(1_000_000) if seed is None else seed
+    played: dict[PlaceName, striking.Tallies] = {name: {} for name in names}
+    try:
+        with ending_in_order():
+            striking.run(striking.Plan(rounds, seed, kinds, away, directory), played)
+    finally:  # interrupted, it tells what it has seen
+        report.show_chaos(seed, played)
+    if any(tally.problems for tallies in played.values() for tally in tallies.values()):
+        raise SystemExit(1)
 
 
 def _names(databases: str) -> list[PlaceName]:

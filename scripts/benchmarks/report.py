@@ -1,13 +1,15 @@
 """What was measured, as a table for eyes and as one for a note."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 from rich.console import Console
 from rich.table import Table
 
 from scripts.benchmarks import delivering
+from scripts.benchmarks.chaos import Tallies
+from scripts.benchmarks.places import PlaceName
 from scripts.benchmarks.send import Plan, Result
 
 _TITLES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
@@ -20,7 +22,7 @@ def show(plan: Plan, results: Sequence[Result]) -> None:
         f"{_counted(plan.repeat)}, {os.cpu_count()} cores"
     )
     columns = [_column(plan, result) for result in results]
-    _print(title, [_TITLES[result.name] for result in results], columns)
+    _print_columns(title, [_TITLES[result.name] for result in results], columns)
 
 
 def show_webhooks(plan: delivering.Plan, results: Sequence[delivering.Result]) -> None:
@@ -32,7 +34,7 @@ def show_webhooks(plan: delivering.Plan, results: Sequence[delivering.Result]) -
         )
         alone = [run.campaign_seconds for run in result.runs[delivering.NONE]]
         columns = [_webhooks(plan.users, kind, runs, alone) for kind, runs in result.runs.items()]
-        _print(title, [kind.label for kind in result.runs], columns)
+        _print_columns(title, [kind.label for kind in result.runs], columns)
 
 
 def _webhooks(
@@ -56,18 +58,41 @@ def _webhooks(
     }
 
 
-def _print(title: str, labels: Sequence[str], columns: Sequence[dict[str, str]]) -> None:
+def _print_columns(title: str, labels: Sequence[str], columns: Sequence[dict[str, str]]) -> None:
     heads = ["", *labels]
     rows = [(label, *(column[label] for column in columns)) for label in columns[0]]
+    _print(title, heads, rows, bold=("start to completed", "ratio to the floor"))
+
+
+_COUNTED = ("rounds", "kills", "targets", "moments", "lost", "doubled", "unbalanced", "unended")
+
+
+def show_chaos(seed: int, played: Mapping[PlaceName, Tallies]) -> None:
+    """Prints what came of each kind of strike, and all together, a database after the other."""
+    for name, tallies in played.items():
+        rows = [
+            (kind, *(f"{getattr(tally, counted):,}" for counted in _COUNTED), f"{len(tally.problems):,}")
+            for kind, tally in tallies.items()
+        ]
+        sums = (sum(getattr(tally, counted) for tally in tallies.values()) for counted in _COUNTED)
+        wrong = sum(len(tally.problems) for tally in tallies.values())
+        rows.append(("all", *(f"{value:,}" for value in sums), f"{wrong:,}"))
+        title = f"Chaos on {_TITLES[name]}, seed {seed}, {os.cpu_count()} cores"
+        _print(title, ["", *_COUNTED, "wrong"], rows, bold=("all",))
+
+
+def _print(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, bold: Sequence[str]) -> None:
     table = Table(*heads, title=title, title_justify="left")
     for each in table.columns[1:]:
         each.justify = "right"
     for row in rows:
-        table.add_row(*row, style="bold" if row[0] in ("start to completed", "ratio to the floor") else None)
+        table.add_row(*row, style="bold" if row[0] in bold else None)
     console = Console()
+    if not console.is_terminal:  # then it takes 80 columns for all there is
+        console.width = 120
     console.print(table)
     console.print(f"\n{title}\n", markup=False, highlight=False, soft_wrap=True)
-    lines = [heads, ["---", *("---:" for _ in columns)], *rows]
+    lines = [heads, ["---", *("---:" for _ in heads[1:])], *rows]
     console.print(
         *(f"| {' | '.join(line)} |" for line in lines),
         sep="\n",

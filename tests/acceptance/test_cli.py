@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Carillon, Instances
+from tests.acceptance.conftest import Instances
+from tests.acceptance.instances import Carillon
 
 NOTHING_STORED = "nothing was stored"
 

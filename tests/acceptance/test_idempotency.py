@@ -24,7 +24,8 @@ from app.campaigns.models import Campaign
 from app.database import Database
 from app.keys.models import ApiKey
 from app.messages.models import Message
-from tests.acceptance.conftest import Carillon, Instances, until
+from tests.acceptance.conftest import Instances
+from tests.acceptance.instances import Carillon, until
 
 ROUNDS = 8
 CLIENTS = 15  # new ones in each round

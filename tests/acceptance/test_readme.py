@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import PROGRAM, Carillon
+from tests.acceptance.instances import PROGRAM, Carillon
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = [

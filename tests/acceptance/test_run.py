@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from tests.acceptance.conftest import STOPPED_WITHIN, Carillon, Instances, until
+from tests.acceptance.conftest import Instances
+from tests.acceptance.instances import STOPPED_WITHIN, Carillon, until
 
 SECONDS_TO_START = 3.0
 WAITS_FOR_AN_HOUR = """

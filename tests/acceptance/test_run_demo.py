@@ -1,6 +1,7 @@
 """`carillon run --demo`: the main job, as a newcomer sees it."""
 
-from tests.acceptance.conftest import Instances, until
+from tests.acceptance.conftest import Instances
+from tests.acceptance.instances import until
 
 
 async def test_the_demo_sends_to_everybody_and_leaves_the_server_running(instances: Instances) -> None:

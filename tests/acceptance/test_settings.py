@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.acceptance.conftest import Carillon, Instances
+from tests.acceptance.conftest import Instances
+from tests.acceptance.instances import Carillon
 
 
 @pytest.mark.parametrize(

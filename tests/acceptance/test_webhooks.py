@@ -22,7 +22,8 @@ from app.database import Database
 from app.events.models import Event
 from app.messages.models import Message
 from app.webhooks.models import Delivery, DeliveryStatus, Queued
-from tests.acceptance.conftest import PROGRAM, STOPPED_WITHIN, Carillon, Instances
+from tests.acceptance.conftest import Instances
+from tests.acceptance.instances import PROGRAM, STOPPED_WITHIN, Carillon
 from tests.acceptance.test_campaign import campaign_to_all, people, start
 from tests.integration.delivering import deliveries
 from tests.integration.receiving import Post, Receiver, receiving

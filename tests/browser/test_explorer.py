@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.conftest import Carillon
+from tests.acceptance.instances import Carillon
 from tests.browser.tools import HERE, installed
 
 PROGRAM = "explorer.test.mjs"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Carillon, instances, server, server_on_both
+from tests.acceptance.conftest import instances, server, server_on_both
+from tests.acceptance.instances import Carillon
 from tests.clients.tools import HERE, Tools, installed
 
 __all__ = ["instances", "server", "server_on_both"]  # fixtures, for the tests beside this file

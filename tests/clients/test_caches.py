@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Carillon
+from tests.acceptance.instances import Carillon
 from tests.clients.conftest import TypeScript
 
 READERS = [f"user-{number:02d}" for number in range(30)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Carillon
+from tests.acceptance.instances import Carillon
 from tests.clients.conftest import ROOT
 from tests.clients.tools import NODE, Tools, said
 

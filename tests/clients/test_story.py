@@ -8,7 +8,7 @@ import pytest
 from app.campaigns import queries
 from app.database import Database
 from app.ledger.verification import audit
-from tests.acceptance.conftest import Carillon
+from tests.acceptance.instances import Carillon
 from tests.clients.conftest import Python, TypeScript
 
 READERS = 23

@@ -1,7 +1,11 @@
 """Transactions: nothing lost between writers, nothing rung after a rollback, one schema on both databases."""
 
 import asyncio
+import resource
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -10,7 +14,7 @@ from sqlalchemy import create_engine, select
 from sqlmodel import SQLModel
 
 from app import migrations
-from app.database import Database, after_commit
+from app.database import Database, after_commit, storage_is_full
 from app.users.models import User
 
 WHEN = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -80,3 +84,18 @@ def test_an_older_program_refuses_a_newer_schema(database_url: str) -> None:
     engine.dispose()
     with pytest.raises(migrations.SchemaTooNew, match=r"newer Carillon \(9999\)"):
         migrations.upgrade(database_url)
+
+
+def test_a_file_that_may_not_grow_is_a_full_storage(tmp_path: Path) -> None:
+    """A limit of file sizes, or a quota: SQLite calls it an input/output error."""
+    before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with closing(sqlite3.connect(tmp_path / "limited.db")) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE blobs (content BLOB)")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+        try:
+            with pytest.raises(sqlite3.OperationalError) as caught:
+                connection.executescript("BEGIN; INSERT INTO blobs VALUES (zeroblob(4 << 20)); COMMIT")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
+    assert storage_is_full(caught.value)

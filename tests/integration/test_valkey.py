@@ -13,7 +13,7 @@ from redis import Redis
 from app import valkey
 from app.exits import ExitCode, Stop
 from app.settings import load
-from tests.acceptance.conftest import until
+from tests.acceptance.instances import until
 
 
 def client(server: valkey.Server) -> "Redis[str]":
