@@ -32,6 +32,7 @@ IDLE_SECONDS = 2.0  # how long a lost wake-up can cost
 OTHERS_AT_WORK_SECONDS = 0.1  # another worker holds the last batches: look again for what it leaves
 FIRST_BACKOFF_SECONDS = 0.1
 MAX_BACKOFF_SECONDS = 5.0
+SECONDS_TO_FORGET_FAULTS = 30.0  # that nothing followed
 
 
 # What fails so often, one time after the other, is paused: after six seconds. If there is no room, at once:
@@ -100,11 +101,16 @@ class Engine:
         backoff = self._backoff.get(campaign.campaign_no)
         if backoff is not None and backoff.until > now:
             return backoff.until - now
+        sent_before = self._sent_at.get(campaign.campaign_no)
         try:
             wait = await self._work_on(campaign)
         except Exception as error:
             return await self._back_off(campaign, error)
-        self._backoff.pop(campaign.campaign_no, None)
+        # A turn that found everything in others' hands proves nothing: with it two workers would forgive each
+        # fault of one another, and never pause what fails for both.
+        sent = self._sent_at.get(campaign.campaign_no) != sent_before
+        if backoff is not None and (sent or now > backoff.until + SECONDS_TO_FORGET_FAULTS):
+            del self._backoff[campaign.campaign_no]
         return wait
 
     async def _back_off(self, campaign: Working, error: Exception) -> float:

@@ -4,6 +4,7 @@ STORAGE_FULL, and resumed by itself with backoff; other campaigns go on."
 
 import shutil
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,20 @@ async def test_it_is_paused_with_internal_fault_and_other_campaigns_go_on(
     assert (await work(database, "healthy")).status == Status.COMPLETED
     counted = await books(database, await campaigning.read(database, "broken"))
     assert (counted.pending, counted.failed) == (60, 0)
+
+
+async def test_it_is_paused_where_workers_find_their_batches_in_others_hands_between_two_faults(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await started(database, "news")
+    fault, tries = OperationalError("", {}, psycopg.OperationalError("it is odd")), count()
+
+    async def fail(*_: Any) -> Any:
+        raise batches.BatchTaken if next(tries) % 2 else fault
+
+    monkeypatch.setattr(batches, "send_slice", fail)
+    campaign = await turned_until_paused(database, campaigning.engine(database))
+    assert campaign.status_reason == StatusReason.INTERNAL_FAULT
 
 
 async def test_it_is_paused_where_planning_keeps_failing(
