@@ -38,7 +38,12 @@ def running(request: pytest.FixtureRequest, instances: Instances) -> Carillon:
     return server
 
 
-async def campaign_to_all(server: Carillon) -> None:
+async def people(database: Database, count: int) -> None:
+    """A sender and `count` receivers."""
+    await add_users(database, ["sender", *(f"user-{number:06d}" for number in range(count))])
+
+
+async def campaign_to_all(server: Carillon, **given: Any) -> None:
     """Creates the segment and the campaign, as a dashboard would."""
     await server.graphql(
         """mutation { createSegment(input: {segmentId: "all", type: USER, allUsers: true}) {
@@ -54,6 +59,7 @@ async def campaign_to_all(server: Carillon) -> None:
                 "messageTemplate": {"text": "Hello {{ receiver.name }}"},
                 "createChannels": True,
                 "channelTemplate": {"type": "messaging", "id": "{{ receiver.id }}-news"},
+                **given,
             }
         },
     )
@@ -68,7 +74,7 @@ async def start(server: Carillon) -> None:
 
 async def test_a_campaign_is_created_started_watched_and_read(running: Carillon) -> None:
     database = Database(running.database_url)
-    await add_users(database, ["sender", *(f"user-{number:06d}" for number in range(3_000))])
+    await people(database, 3_000)
     await campaign_to_all(running)
     seen: list[dict[str, Any]] = []
 

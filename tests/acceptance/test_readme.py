@@ -63,7 +63,7 @@ class Shell:
     """One bash, as somebody who follows the README has it open all the time."""
 
     def __init__(self, server: Carillon, place: Path) -> None:
-        (place / ".venv").symlink_to(PROGRAM.parent.parent)
+        (place / ".venv").symlink_to(Path(PROGRAM).parent.parent)
         self._place = place
         self._server = server
         self._cursor = ""

@@ -12,7 +12,7 @@ from app.campaigns import queries as campaigns
 from app.errors import InvalidInput
 from app.graphql.comparisons import StringFilter
 from app.graphql.context import Info
-from app.graphql.keyed import reference
+from app.graphql.keyed import node_type, reference
 from app.graphql.loaders import Loader
 from app.graphql.nodes import Node, encode_id, number_key
 from app.graphql.sorting import SortDirection
@@ -78,9 +78,9 @@ class Target(Node):
                 key = (number_key(campaign_no), target_id)
                 return cls.of_campaign(*key) if await campaign_targets.load(info, key) else None
             case ["user" | "channel" as kind, target_id]:
-                found_now = cls.of_nothing(kinds.SegmentType(kind.upper()), target_id)
-                exists = await found_now.user(info) or await found_now.channel(info)
-                return found_now if exists else None
+                pointed_at = node_type(info._raw_info.schema.type_map[kind.capitalize()])
+                (exists,) = await pointed_at.by_keys(info, [target_id])
+                return cls.of_nothing(kinds.SegmentType(kind.upper()), target_id) if exists else None
         raise InvalidInput("This is not an id of this API: its key should name a segment or campaign.")
 
     @reference(
