@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Integer,
     Select,
     Subquery,
     Text,
@@ -269,7 +270,7 @@ def _beyond(order: Sequence[By], key: Key, *, backward: bool) -> ColumnElement[b
     rising = [by.descending is backward for by in order]
     if not any(by.nullable for by in order) and len(set(rising)) == 1:
         columns = tuple_(*(by.column for by in order))
-        values = tuple_(*key, types=[by.column.type for by in order])
+        values = tuple_(*(_value(by, part) for by, part in zip(order, key, strict=True)))
         return columns > values if rising[0] else columns < values
     alternatives = []
     for position, by in enumerate(order):
@@ -278,8 +279,15 @@ def _beyond(order: Sequence[By], key: Key, *, backward: bool) -> ColumnElement[b
     return or_(*alternatives)
 
 
+def _value(by: By, part: KeyPart) -> ColumnElement[Any]:
+    """A part of a key, to compare with its column. A forged cursor may have any integer of 64 bits, which
+    PostgreSQL does not take for one of 32."""
+    kind = by.column.type
+    return literal(part, BigInteger() if isinstance(kind, Integer) else kind)
+
+
 def _same(by: By, part: KeyPart) -> ColumnElement[bool]:
-    same: ColumnElement[bool] = by.column.is_(None) if part is None else by.column == part
+    same: ColumnElement[bool] = by.column.is_(None) if part is None else by.column == _value(by, part)
     return same
 
 
@@ -287,5 +295,6 @@ def _past(by: By, part: KeyPart, rising: bool, backward: bool) -> ColumnElement[
     if part is None:  # nulls are last: nothing lies after them, everything else before
         earlier: ColumnElement[bool] = by.column.is_not(None) if backward else false()
         return earlier
-    past: ColumnElement[bool] = by.column > part if rising else by.column < part
+    value = _value(by, part)
+    past: ColumnElement[bool] = by.column > value if rising else by.column < value
     return or_(past, by.column.is_(None)) if by.nullable and not backward else past

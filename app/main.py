@@ -120,6 +120,7 @@ def _cors(settings: Settings) -> list[Middleware]:
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["authorization", "content-type", "idempotency-key"],
+            expose_headers=["idempotent-replayed"],
             max_age=600,
         )
     ]

@@ -10,6 +10,7 @@ does not rename it there.
 """
 
 import hashlib
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,16 +20,21 @@ from typing import Any
 from graphql import (
     BreakingChangeType,
     DangerousChangeType,
+    GraphQLArgument,
     GraphQLEnumType,
     GraphQLInputObjectType,
     GraphQLInterfaceType,
     GraphQLObjectType,
     GraphQLSchema,
     Node,
+    OperationType,
+    SafeChangeType,
     Visitor,
     build_schema,
     find_schema_changes,
     get_named_type,
+    is_required_argument,
+    is_required_input_field,
     parse,
     print_ast,
     visit,
@@ -40,14 +46,19 @@ PROMISED = "scripts/promised.graphql"
 CHANGELOG = "## Changelog of the API"
 MARK = "# Written by scripts/export-schema, never by hand. sha256 of the rest: "
 
-# Of what graphql-core calls dangerous. A client that leaves an argument or field out is served differently; a
-# generated one fails on an answer of a type it does not know. New optional arguments and fields harm nobody.
+# Of what graphql-core calls dangerous, or even safe. A client that leaves an argument or field out is served
+# differently; a generated one fails on an answer of a type it does not know. New optional arguments and
+# fields harm nobody.
 ALSO_BREAKING = {
     DangerousChangeType.ARG_DEFAULT_VALUE_CHANGE,
     DangerousChangeType.INPUT_FIELD_DEFAULT_VALUE_CHANGE,
     DangerousChangeType.TYPE_ADDED_TO_UNION,
     DangerousChangeType.IMPLEMENTED_INTERFACE_ADDED,
+    SafeChangeType.ARG_DEFAULT_VALUE_ADDED,
+    SafeChangeType.INPUT_FIELD_DEFAULT_VALUE_ADDED,
 }
+COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+ITEM = re.compile(r"\s*[-*+] +(?:Breaking: +)?")
 
 
 def breaking_changes(before: GraphQLSchema, after: GraphQLSchema) -> list[str]:
@@ -57,7 +68,39 @@ def breaking_changes(before: GraphQLSchema, after: GraphQLSchema) -> list[str]:
         for change in find_schema_changes(before, after)
         if isinstance(change.type, BreakingChangeType) or change.type in ALSO_BREAKING
     ]
-    return sorted({*found, *_new_values(before, after), *_new_choices(before, after)})
+    harmless = tuple(f"{place} added a defaultValue " for place in _required(before))
+    found = [sentence for sentence in found if not sentence.startswith(harmless)]
+    return sorted(
+        {*found, *_lost_roots(before, after), *_new_values(before, after), *_new_choices(before, after)}
+    )
+
+
+def _required(schema: GraphQLSchema) -> Iterator[str]:
+    """Arguments and input fields that no client can leave out: a default of theirs changes nothing."""
+    for kind in schema.type_map.values():
+        if isinstance(kind, GraphQLInputObjectType):
+            yield from (
+                f"{kind}.{name}" for name, each in kind.fields.items() if is_required_input_field(each)
+            )
+        elif isinstance(kind, GraphQLObjectType | GraphQLInterfaceType):
+            for field, each in kind.fields.items():
+                yield from _required_of(f"{kind}.{field}", each.args)
+    for directive in schema.directives:
+        yield from _required_of(f"@{directive.name}", directive.args)
+
+
+def _required_of(owner: str, arguments: dict[str, GraphQLArgument]) -> Iterator[str]:
+    return (f"{owner}({name}:)" for name, each in arguments.items() if is_required_argument(each))
+
+
+def _lost_roots(before: GraphQLSchema, after: GraphQLSchema) -> Iterator[str]:
+    """Operations that nobody can ask for any more, though the type of their fields may still be there."""
+    for operation in OperationType:
+        was, now = before.get_root_type(operation), after.get_root_type(operation)
+        if was is not None and now is None:
+            yield f"The operation {operation.value} was removed."
+        elif was is not None and now is not None and was.name != now.name:
+            yield f"The operation {operation.value} changed its type from {was} to {now}."
 
 
 def _new_values(before: GraphQLSchema, after: GraphQLSchema) -> Iterator[str]:
@@ -97,7 +140,7 @@ def check(root: Path = ROOT) -> list[str]:
     schema = (root / SCHEMA).read_text()
     declared = newest_changes((root / "README.md").read_text())
     found = breaking_changes(build_schema(promised), build_schema(schema))
-    missing = [sentence for sentence in found if _plain(sentence) not in declared]
+    missing = [sentence for sentence in found if not _declares(declared, _plain(sentence))]
     if missing:
         return [
             f'{SCHEMA} breaks clients, and the newest part of "{CHANGELOG}" in README.md does not say so.',
@@ -119,10 +162,25 @@ def accept(root: Path = ROOT) -> list[str]:
     return []
 
 
-def newest_changes(readme: str) -> str:
-    """The newest version's part of the changelog, as plain text on one line; older ones declare nothing."""
+def newest_changes(readme: str) -> list[str]:
+    """The list items of the newest version's part of the changelog, each as plain text on one line; older
+    versions declare nothing."""
     section = readme.partition(f"\n{CHANGELOG}\n")[2].partition("\n## ")[0]
-    return _plain("".join(section.split("\n### ")[1:2]))
+    parts = re.split(r"^### ", COMMENT.sub("", section), flags=re.MULTILINE)[1:2]
+    items: list[str] = []
+    within = False
+    for line in "".join(parts).splitlines()[1:]:
+        if bullet := ITEM.match(line):
+            items.append(line[bullet.end() :])
+        elif within and line.strip():
+            items[-1] += f" {line}"
+        within = bool(bullet or (within and line.strip()))
+    return [_plain(item) for item in items]
+
+
+def _declares(items: list[str], sentence: str) -> bool:
+    """Whether an item is this sentence, or begins with it and goes on to say what to do."""
+    return any(f"{item} ".startswith(f"{sentence} ") for item in items)
 
 
 def bare(schema: str) -> str:

@@ -22,24 +22,30 @@ async def read(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def decode(body: bytes | str) -> Any:
-    """The value of strict JSON in UTF-8. Raises Refused (400)."""
+class _NoConstant(ValueError):
+    """NaN or an infinity, which Python takes for JSON."""
+
+
+def decode(body: bytes | str, what: str = "The body") -> Any:
+    """The value of strict JSON in UTF-8; `what` it is, for the sentence. Raises Refused (400)."""
     try:
         text = body if isinstance(body, str) else body.decode()
         return json.loads(text, parse_constant=_no_constant)
     except UnicodeDecodeError:
-        raise _invalid("The body is not UTF-8.") from None
+        raise _invalid(f"{what} is not UTF-8.") from None
     except RecursionError:
         raise refused(LimitExceeded("The JSON is nested too deeply."), status=400) from None
-    except ValueError as error:
-        place = (
-            f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
-        )
-        raise _invalid(f"The body is not JSON{place}.") from None
+    except json.JSONDecodeError as error:
+        raise _invalid(f"{what} is not JSON (line {error.lineno}, column {error.colno}).") from None
+    except _NoConstant as constant:
+        raise _invalid(f"{what} is not JSON: {constant} is no value of it.") from None
+    except ValueError:  # Python reads at most 4,300 digits
+        sentence = "has an integer of thousands of digits; an integer has at most 64 bits"
+        raise _invalid(f"{what} {sentence}.") from None
 
 
 def _no_constant(constant: str) -> NoReturn:
-    raise ValueError(constant)
+    raise _NoConstant(constant)
 
 
 def _invalid(sentence: str) -> Refused:

@@ -3,10 +3,12 @@
 import base64
 import binascii
 import hashlib
+import json
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from dataclasses import field as dataclass_field
 from datetime import datetime
+from enum import Enum
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import orjson
@@ -29,6 +31,7 @@ from app.graphql.loaders import load_together
 from app.graphql.nodes import Node
 from app.graphql.permissions import IsViewer
 from app.keyset import Bounds, By, Key, KeyPart
+from app.validation import MAX_INTEGER, MIN_INTEGER
 
 N = TypeVar("N")
 Row = TypeVar("Row")
@@ -307,9 +310,28 @@ def _scope(source: Any, info: Info, arguments: dict[str, Any]) -> str:
     """What a cursor belongs to: the field, the object it is of, and its filter, sort and other arguments."""
     owner = source.id if isinstance(source, Node) else None
     given = (each for each in arguments.items() if each[1] is not None and each[1] is not strawberry.UNSET)
-    named = sorted((name, repr(value)) for name, value in given)
+    canonical = ((name, _canonical(value)) for name, value in given)
+    named = sorted(
+        (name, json.dumps(value, sort_keys=True)) for name, value in canonical if value not in ({}, [])
+    )
     whole = repr((info.path.typename, info.field_name, owner, named))
     return hashlib.sha256(whole.encode(errors="surrogatepass")).hexdigest()[:12]
+
+
+def _canonical(value: Any) -> Any:
+    """An argument as JSON, alike for all that mean the same: whatever the order of keys, 1.0 as 1."""
+    if is_dataclass(value):
+        given = {each.name: getattr(value, each.name) for each in fields(value)}
+        return {name: _canonical(each) for name, each in given.items() if each is not strawberry.UNSET}
+    if isinstance(value, dict):
+        return {name: _canonical(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_canonical(each) for each in value]
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, datetime):
+        return microseconds(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class Cursors:
@@ -335,9 +357,10 @@ class Cursors:
             return None
         try:
             scope, *parts = orjson.loads(base64.b64decode(cursor, altchars=b"-_", validate=True))
-            assert scope == self._scope
+            if scope != self._scope:
+                raise ValueError
             return tuple(_typed(part, kind) for part, kind in zip(parts, self._kinds, strict=True))
-        except (binascii.Error, ValueError, TypeError, AssertionError, OverflowError):
+        except (binascii.Error, ValueError, TypeError, OverflowError):
             raise InvalidInput(
                 f"{argument} is not a cursor of this list. Use one that the same list gave you, with the "
                 "same filter and sort."
@@ -351,12 +374,12 @@ def _plain(part: KeyPart) -> Any:
 def _typed(part: Any, kind: type) -> KeyPart:
     if part is None:
         return None
-    if kind is datetime:
-        return from_microseconds(part)
-    if kind is float and isinstance(part, int):
+    if kind is float and type(part) is int:
         return float(part)
-    if type(part) is not kind or (isinstance(part, str) and "\0" in part):
+    if type(part) is not (int if kind is datetime else kind):
         raise ValueError
-    if isinstance(part, int) and abs(part) > 2**63 - 1:
+    if isinstance(part, str) and "\0" in part:
         raise ValueError
-    return cast(KeyPart, part)
+    if isinstance(part, int) and not MIN_INTEGER <= part <= MAX_INTEGER:
+        raise ValueError
+    return from_microseconds(cast(int, part)) if kind is datetime else cast(KeyPart, part)

@@ -11,7 +11,6 @@ from graphql import (
     GraphQLError,
     GraphQLSyntaxError,
     OperationDefinitionNode,
-    OperationType,
     ValidationRule,
     parse,
     recommended_rules,
@@ -24,6 +23,7 @@ from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from app.errors import InvalidInput
 from app.graphql import limits
+from app.graphql.coercion import shown
 from app.graphql.columnwise import Understood
 from app.graphql.failures import Refused, beyond, present, refused
 from app.settings import Settings
@@ -84,7 +84,11 @@ class Documents:
             document = self._parsed(query)
             limits.check_document(self._schema, document, self._settings, variables)
             errors = validate(
-                self._schema, document, self._rules, max_errors=MAX_ERRORS, hide_suggestions=True
+                self._schema,
+                document,
+                self._rules,
+                max_errors=MAX_ERRORS,
+                hide_suggestions=not self._settings.introspection,
             )
         except RecursionError:
             raise self._too_deep(query) from None
@@ -121,15 +125,15 @@ class Documents:
             self._admitted.popitem(last=False)
 
 
-def operation_type(document: DocumentNode, name: str | None) -> OperationType:
-    """The type of the operation to execute. Raises Refused when `name` names none, or is needed."""
+def operation_of(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
+    """The operation to execute. Raises Refused when `name` names none, or is needed."""
     operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
     if name is None:
         if len(operations) == 1:
-            return operations[0].operation
+            return operations[0]
         sentence = "The document has several operations: name one in operationName."
         raise refused(InvalidInput(sentence if operations else "The document has no operation."))
     for operation in operations:
         if operation.name is not None and operation.name.value == name:
-            return operation.operation
-    raise refused(InvalidInput(f"The document has no operation named {name[:100]!r}."))
+            return operation
+    raise refused(InvalidInput(f"The document has no operation named {shown(name)}."))

@@ -12,9 +12,9 @@ from strawberry.types import ExecutionContext, ExecutionResult
 
 from app.auth import Viewer
 from app.errors import AppError, InvalidInput
-from app.graphql import values
+from app.graphql import coercion, values
 from app.graphql.context import Context, Services
-from app.graphql.documents import Documents, operation_type
+from app.graphql.documents import Documents, operation_of
 from app.graphql.failures import Refused, present, refused
 
 
@@ -92,17 +92,33 @@ class Operations:
         except AppError as error:
             raise refused(error) from None
         admitted = self._documents.admit(request.query, request.variables)
-        kind = operation_type(admitted.document, request.operation_name)
+        kind = operation_of(admitted.document, request.operation_name).operation
         return Context(self._services, viewer, admitted.document, admitted.understood), kind
 
     async def execute(self, request: Request, context: Context) -> ExecutionResult:
         """The result of an admitted query or mutation."""
-        return await self._schema.execute(
+        result = await self._schema.execute(
             request.query,
             variable_values=request.variables,
             context_value=context,
             operation_name=request.operation_name,
         )
+        return self._explained(request, context, result)
+
+    def _explained(self, request: Request, context: Context, result: ExecutionResult) -> ExecutionResult:
+        """The result; if variables do not have their types, with the reasons in our words. Names of the
+        schema are suggested where everybody may read it."""
+        if context.document is None or not is_request_error(result):
+            return result
+        operation = operation_of(context.document, request.operation_name)
+        errors = coercion.errors_of(
+            self._schema._schema,
+            operation.variable_definitions or (),
+            request.variables or {},
+            suggest=context.settings.introspection,
+        )
+        present(errors)
+        return ExecutionResult(data=None, errors=errors) if errors else result
 
     async def results(self, request: Request, context: Context) -> AsyncGenerator[dict[str, Any], None]:
         """The answers of an admitted operation, one for a query or mutation, as they come for a subscription.
@@ -118,7 +134,7 @@ class Operations:
         async with contextlib.aclosing(stream):
             async for result in stream:
                 context.forget()
-                yield answer(result)
+                yield answer(self._explained(request, context, result))
 
 
 def answer(result: ExecutionResult) -> dict[str, Any]:

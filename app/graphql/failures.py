@@ -1,5 +1,6 @@
 """Top-level errors: a mistake gets a code and a sentence, a fault an incident's id and nothing else."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,7 +15,10 @@ log = structlog.get_logger(__name__)
 
 INTERNAL = "INTERNAL"
 MAX_GIVEN = 2**53 - 1  # the largest integer that every client can read
+MAX_MESSAGE = 1_000  # characters of what GraphQL says of a document: it cites names of any length
 INVALID_INPUT = InvalidInput.code
+
+_PYTHON_NULL = re.compile(r"(?<=not to be )None\.\Z")
 
 
 class Refused(Exception):
@@ -54,6 +58,9 @@ def _present(error: GraphQLError) -> None:
         error.message = "The document or its variables are nested too deeply."
         error.extensions = {"code": LimitExceeded.code}
     elif cause is None:
+        error.message = _PYTHON_NULL.sub("null.", error.message)
+        if len(error.message) > MAX_MESSAGE:
+            error.message = f"{error.message[:MAX_MESSAGE]} …"
         error.extensions = {"code": INVALID_INPUT}
     else:
         incident = log_fault(cause, path=error.path)

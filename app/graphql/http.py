@@ -188,7 +188,7 @@ def _requested(http: HttpRequest, body: bytes) -> Request:
     given: dict[str, Any] = dict(http.query_params)
     for name in ("variables", "extensions"):
         if name in given:
-            given[name] = bodies.decode(given[name]) if given[name] else None
+            given[name] = bodies.decode(given[name], f"The parameter {name}") if given[name] else None
     if "query" not in given:
         raise refused(InvalidInput("Give the document in the parameter `query`."), status=400)
     return Request.of(given)

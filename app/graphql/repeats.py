@@ -33,7 +33,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.2
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer as JSON; whether it is that of an earlier request, or of one that was not executed at all."""
+    """An answer as JSON; whether an earlier request did all that it tells, and whether its request was not
+    executed at all."""
 
     body: dict[str, Any]
     repeated: bool = False
@@ -110,7 +111,7 @@ class Repeats:
                 raise
             body = answer(result)
             await _settle(_ending(attempt, result, body))
-        return Answer(body, request_error=is_request_error(result))
+        return Answer(body, repeated=attempt.repeated, request_error=is_request_error(result))
 
 
 async def _ending(attempt: Attempt, result: ExecutionResult, body: dict[str, Any]) -> None:

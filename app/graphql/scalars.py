@@ -1,15 +1,26 @@
 """The scalars of the contract: DateTime (always UTC, six digits and Z) and JSON (an object)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NewType
+from enum import Enum
+from typing import Any, NewType, cast
 
 import orjson
 import strawberry
-from graphql import GraphQLError
+from graphql import (
+    GraphQLError,
+    ListValueNode,
+    ObjectValueNode,
+    StringValueNode,
+    ValueNode,
+    VariableNode,
+    value_from_ast_untyped,
+)
+from graphql.pyutils import Undefined
 from strawberry.types.scalar import ScalarDefinition
 
+NO_OBJECT = "A JSON object is required here."
 LENGTH = len("2026-11-30T12:00:00.000000Z")
 
 JSON = NewType("JSON", dict[str, Any])
@@ -51,8 +62,47 @@ def _microseconds_at_most(value: str) -> str:
 def parse_object(value: object) -> dict[str, Any]:
     """A JSON object, as given."""
     if not isinstance(value, dict):
-        raise GraphQLError("A JSON object is required here.")
+        raise GraphQLError(NO_OBJECT)
     return value
+
+
+def instant_literal(node: ValueNode, _: object = None) -> datetime:
+    """`parse_instant` of a literal; what is wrong with it is wrong at its place."""
+    try:
+        return parse_instant(node.value if isinstance(node, StringValueNode) else None)
+    except GraphQLError as error:
+        raise GraphQLError(error.message, node) from None
+
+
+def object_literal(node: ValueNode, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """`parse_object` of a literal. A variable that is not given is left out, in a list it is null: as in
+    the fields of an input."""
+    if not isinstance(node, ObjectValueNode):
+        raise GraphQLError(NO_OBJECT, node)
+    return cast(dict[str, Any], _untyped(node, variables or {}))
+
+
+def _untyped(node: ValueNode, variables: Mapping[str, Any]) -> Any:
+    if isinstance(node, ObjectValueNode):
+        pairs = ((field.name.value, _untyped(field.value, variables)) for field in node.fields)
+        return {name: value for name, value in pairs if value is not Undefined}
+    if isinstance(node, ListValueNode):
+        values = (_untyped(item, variables) for item in node.values)
+        return [None if value is Undefined else value for value in values]
+    if isinstance(node, VariableNode):
+        return _as_sent(variables.get(node.name.value, Undefined))
+    return value_from_ast_untyped(node)
+
+
+def _as_sent(value: Any) -> Any:
+    """A variable's value as JSON again: the place that it stands in now has no type."""
+    if isinstance(value, dict):
+        return {name: _as_sent(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_as_sent(each) for each in value]
+    if isinstance(value, datetime):
+        return format_instant(value)
+    return value.name if isinstance(value, Enum) else value
 
 
 SCALARS: dict[object, ScalarDefinition] = {
@@ -62,6 +112,7 @@ SCALARS: dict[object, ScalarDefinition] = {
         specified_by_url="https://datatracker.ietf.org/doc/html/rfc3339",
         serialize=format_instant,
         parse_value=parse_instant,
+        parse_literal=instant_literal,
     ),
     JSON: strawberry.scalar(
         name="JSON",
@@ -69,5 +120,6 @@ SCALARS: dict[object, ScalarDefinition] = {
         specified_by_url="https://datatracker.ietf.org/doc/html/rfc8259",
         serialize=lambda value: value,
         parse_value=parse_object,
+        parse_literal=object_literal,
     ),
 }

@@ -143,9 +143,9 @@ class Connection:
         if len(text) > limit:
             raise Closing(4400, f"A message may have {limit:,} bytes")
         try:
-            message = bodies.decode(text)
-        except Refused:
-            raise Closing(4400, "Messages have to be JSON") from None
+            message = bodies.decode(text, "The message")
+        except Refused as failure:
+            raise Closing(4400, str(failure)) from None
         if not isinstance(message, dict) or not isinstance(message.get("type"), str):
             raise Closing(4400, "Messages have to be objects with a type")
         return message

@@ -33,12 +33,21 @@ class Attempt:
         self._claim = claimed.claim
         self._outcomes: dict[str, Any] = {}
         self._refusals: dict[str, Any] = {}
+        self._restored = self._executed = False
         for line in claimed.outcomes.splitlines():
             self._outcomes |= orjson.loads(row.open(base64.b64decode(line), Part.OUTCOME))
 
     def outcome(self, field: str) -> Any:
-        """What came of a mutation field in an earlier execution, None if nothing did."""
-        return self._outcomes.get(field)
+        """What came of a mutation field in an earlier execution, None if nothing did: then it is executed."""
+        outcome = self._outcomes.get(field)
+        self._restored |= outcome is not None
+        self._executed |= outcome is None
+        return outcome
+
+    @property
+    def repeated(self) -> bool:
+        """Whether every field that was asked for was answered of an earlier execution."""
+        return self._restored and not self._executed
 
     def refuse(self, field: str, outcome: Any) -> None:
         """Has an outcome that changed nothing written with the next commit."""

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
+from urllib.parse import urlsplit
 
 from yarl import URL
 
@@ -135,7 +136,7 @@ def check_url(url: Any, settings: Settings) -> str:
         raise InvalidInput("must be a URL without white space, control characters or backslashes")
     try:
         parsed = URL(given)
-        host = parsed.host
+        host, authority = parsed.host, urlsplit(given).netloc
     except ValueError as error:
         raise InvalidInput("must be a URL such as https://example.com/webhooks") from error
     _check_scheme(parsed, settings)
@@ -143,10 +144,12 @@ def check_url(url: Any, settings: Settings) -> str:
         raise InvalidInput(
             "must be a URL with a host, and a port from 1 if any, such as https://example.com/webhooks"
         )
-    if parsed.raw_user is not None or parsed.raw_password is not None:
+    if "@" in authority:
         raise InvalidInput("must not contain a user or password; every post is signed, verify that instead")
     if "#" in given:
         raise InvalidInput("must not contain a fragment (#...), which is never sent")
+    if "[" in authority and ":" not in host:
+        raise InvalidInput("must have an IPv6 address within the brackets")
     _check_host(host, settings.webhook_allowed_networks)
     return given
 
@@ -169,7 +172,7 @@ def _check_host(host: str, allowed: Sequence[Network]) -> None:
         kind = refusal(address, allowed)
     elif name == "localhost" or name.endswith(".localhost"):
         kind = refusal(IPv4Address("127.0.0.1"), allowed) and refusal(IPv6Address("::1"), allowed)
-    elif not all(label and len(label) <= 63 for label in name.split(".")) or "%" in name or ":" in name:
+    elif not _is_name(name):
         raise InvalidInput("must have the name or the address of a host")
     else:
         return
@@ -177,6 +180,13 @@ def _check_host(host: str, allowed: Sequence[Network]) -> None:
         raise InvalidInput(
             f"must not lead to an address that is {kind} (whoever runs Carillon can allow it: {_ALLOWING})"
         )
+
+
+def _is_name(name: str) -> bool:
+    """Whether it can be a name. One that ends in a number is none: it is an IPv4 address, or nothing."""
+    labels = name.split(".")
+    number = labels[-1].isdecimal() or labels[-1].startswith("0x")
+    return all(label and len(label) <= 63 for label in labels) and not (number or "%" in name or ":" in name)
 
 
 def literal(host: str) -> Address | None:

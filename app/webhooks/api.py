@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import Enum
+from functools import partial
 from typing import Annotated, Any, Self
 
 import orjson
@@ -12,7 +13,7 @@ from sqlmodel import col
 
 from app.errors import LimitExceeded
 from app.events.service import TYPES
-from app.graphql.connections import Own, connection, nested_listing
+from app.graphql.connections import connection, nested_listing, select_family
 from app.graphql.context import Info
 from app.graphql.deleting import DeletePayload
 from app.graphql.errors import MutationPayload
@@ -30,6 +31,8 @@ MAX_EVENTS_READ = 5_000  # a message has up to 15 kB
 
 ENDPOINT_ID = "The endpoint's id."
 EVENT_TYPES = f"What it hears of: {', '.join(TYPES)}. None: everything."
+
+NEWEST_FIRST = [By(col(models.Delivery.seq), descending=True)]
 
 endpoints = Loader(queries.by_ids)
 deliveries = Loader(queries.deliveries)
@@ -173,9 +176,9 @@ class WebhookEndpoint(Node):
         ] = strawberry.UNSET,
     ) -> Any:
         """Its deliveries, as long as they are kept."""
-        statement = queries.deliveries_of(self.endpoint_id, *_chosen(filter))
-        own = Own(self.endpoint_id, statement, [By(col(models.Delivery.seq), descending=True)])
-        return nested_listing(info, own.family(), own, WebhookDelivery.of)
+        status, event_type = _chosen(filter)
+        chosen = partial(queries.deliveries_of, status=status, event_type=event_type)
+        return nested_listing(info, select_family(chosen, NEWEST_FIRST), self.endpoint_id, WebhookDelivery.of)
 
 
 def _chosen(given: WebhookDeliveryFilter | None) -> tuple[models.DeliveryStatus | None, str | None]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from random import shuffle
+from random import sample, shuffle
 from secrets import token_hex
 
 import structlog
@@ -23,7 +23,7 @@ from app.webhooks.delivering import Ending
 from app.webhooks.leases import Outlook, Seen
 from app.webhooks.models import Delivery, Endpoint
 from app.webhooks.posting import Poster
-from app.webhooks.routes import Clock, Route
+from app.webhooks.routes import MOST_BODY_BYTES, Clock, Route
 from app.webhooks.schedule import Health
 
 log = structlog.get_logger(__name__)
@@ -36,9 +36,12 @@ SECONDS_BETWEEN_RENEWALS = 3.0
 SECONDS_TO_END_POSTS = 1.2
 TAKEN_AT_ONCE = 4  # endpoints a look, so that deliverers share them
 EXPANDED_AT_ONCE = 1_000
-MOST_BYTES = 64_000_000  # of bodies in hand, all endpoints together
-LEAST_BYTES_EACH, MOST_BYTES_EACH = 1_000_000, 8_000_000
+# Of bodies in hand, together 64 MB: half of it for whoever comes first, up to so much each, the other half in
+# equal shares, so that endpoints that do not answer leave something to the others.
+SHARED_BYTES, MOST_BYTES_EACH = 32_000_000, 8_000_000
+LEAST_BYTES_EACH = 32_000_000 // service.MAX_ENDPOINTS
 ROUNDS_OF_READING = 8
+BYTES_AFTER_SPLIT = MOST_BODY_BYTES * 3 // 4  # events are not all of one size
 CLOCK_SLACK = timedelta(milliseconds=5)
 
 
@@ -80,6 +83,7 @@ class Deliverer:
         if begun >= self._next_look:
             await self._look()
         await self._write()
+        await self._expand([route for route in self._routes.values() if route.wants_expansion()])
         await self._read()
         if any(route.is_busy() for route in self._routes.values()):
             return begun + SECONDS_BETWEEN_WRITES - time.monotonic()
@@ -129,7 +133,7 @@ class Deliverer:
         elif seen.endpoint.leased_by != self._name:
             self._lose(route)
         else:
-            route.adopt_health(seen.endpoint)
+            route.adopt(seen.endpoint)
             route.see(seen.endpoint)
             route.queued, route.due = seen.queued, route.due or seen.due
 
@@ -144,11 +148,10 @@ class Deliverer:
         """One transaction for all that is to be written now."""
         round_ = Round(
             leave=[route for route in self._routes.values() if leaving or route.may_leave()],
-            expand=[] if leaving else [route for route in self._routes.values() if route.wants_expansion()],
             ended={route: route.take_endings() for route in self._routes.values() if route.endings},
         )
         renews = bool(self._routes) and time.monotonic() >= self._next_renewal
-        if not (round_.leave or round_.expand or round_.ended or self._free or renews):
+        if not (round_.leave or round_.ended or self._free or renews):
             return
         try:
             async with self._database.transaction() as session:
@@ -167,27 +170,20 @@ class Deliverer:
         await delivering.settle(session, [ending for endings in ours.values() for ending in endings], at)
         for key, endpoint in round_.mine.items():
             await self._note(session, self._routes[key], endpoint, round_)
-        await self._expand(session, round_)
         if self._free:
             round_.taken = await leases.take(session, self._name, self._free, at)
         if round_.leave:
             await leases.give_back(session, self._name, [route.key for route in round_.leave])
 
     async def _note(self, session: AsyncSession, route: Route, endpoint: Endpoint, round_: "Round") -> None:
+        route.adopt(endpoint)
         if route.health != route.written_health:
             round_.noted[route] = route.health
             await delivering.note_health(session, route.key, route.health)
-        if route.disable_because is not None and endpoint.enabled:
-            await service.disable(session, endpoint.endpoint_id, route.disable_because)
-
-    async def _expand(self, session: AsyncSession, round_: "Round") -> None:
-        room = EXPANDED_AT_ONCE
-        shuffle(round_.expand)
-        for route in round_.expand:
-            if room > 0 and route.key in round_.mine:
-                made = await expanding.expand(session, round_.mine[route.key], min(room, route.expansion()))
-                round_.expanded[route] = made
-                room -= made
+        if route.disable_because is not None:
+            round_.disabled.append(route)
+            if endpoint.enabled:
+                await service.disable(session, endpoint.endpoint_id, route.disable_because)
 
     def _go_on(self, round_: "Round") -> None:
         """After the commit."""
@@ -198,8 +194,8 @@ class Deliverer:
             route.written_health = health
         for route, endings in round_.ended.items():
             route.written(endings)
-        for route, made in round_.expanded.items():
-            route.queued = route.due = made > 0
+        for route in round_.disabled:
+            route.disable_because = None
         for key, endpoint in round_.mine.items():
             self._routes[key].see(endpoint)
         for route in round_.leave:
@@ -210,27 +206,79 @@ class Deliverer:
             )
         self._free = []
 
+    # --- expanding
+
+    async def _expand(self, routes: Sequence[Route]) -> None:
+        """Makes deliveries of what waits in queues, in one transaction; if that is at fault, in one for each,
+        so that a fault costs no other its turn. Without the lease it is done as well: by one at a time."""
+        if not routes:
+            return
+        try:
+            made = await self._expanded(routes)
+        except Exception as error:
+            if is_infrastructure(error):
+                raise
+            if len(routes) > 1:
+                for route in routes:
+                    await self._expand([route])
+                return
+            log.exception("the queue of a webhook endpoint could not be expanded", endpoint=routes[0].key)
+            routes[0].expansion_failed()
+        else:
+            for route, count in made.items():
+                route.expanded(count)
+
+    async def _expanded(self, routes: Sequence[Route]) -> dict[Route, int]:
+        made, room = dict[Route, int](), EXPANDED_AT_ONCE
+        async with self._database.transaction() as session:
+            for route in sample(routes, len(routes)):
+                if room > 0:
+                    want = min(room, route.expansion())
+                    made[route] = await expanding.expand(session, route.endpoint, want)
+                    room -= made[route]
+        return made
+
     # --- reading
 
     async def _read(self) -> None:
         """Fills up what is ready, each endpoint in turn, a little at a time."""
-        each = MOST_BYTES // max(1, len(self._routes))
-        most_bytes = min(max(each, LEAST_BYTES_EACH), MOST_BYTES_EACH)
         for _ in range(ROUNDS_OF_READING):
-            hungry = [(route, room) for route in self._routes.values() if (room := route.room(most_bytes))]
-            for route, room in hungry:
-                await self._feed(route, room)
-                await asyncio.sleep(0)  # posts go on
-            if not hungry:
+            fed = False
+            for route in list(self._routes.values()):
+                if room := route.room(self._most_bytes(route)):
+                    fed = True
+                    await self._feed(route, room)
+                    await asyncio.sleep(0)  # posts go on
+            if not fed:
                 return
+
+    def _most_bytes(self, route: Route) -> int:
+        """How much this endpoint may have in hand now."""
+        free = SHARED_BYTES - sum(each.bytes_in_hand for each in self._routes.values())
+        return max(LEAST_BYTES_EACH, min(MOST_BYTES_EACH, route.bytes_in_hand + free))
 
     async def _feed(self, route: Route, room: int) -> None:
         at = self._clock.now() + CLOCK_SLACK
         async with self._database.read() as session:
-            found = await delivering.due(session, route.key, at, room, route.in_hand)
+            due = await delivering.due(session, route.key, at, room, route.in_hand)
+            found = delivering.first_of(due, route.events_at_once())
             built = await _built(session, found) if found else {}
-        route.due = len(found) == room
-        route.feed(found, built)
+        route.due = len(due) == room or len(found) < len(due)
+        large = [place for place, each in enumerate(found) if _is_large(each, built.get(each.id))]
+        route.feed(found[: large[0]] if large else found, built, self._most_bytes(route))
+        if large:
+            route.due = True
+            await self._split(found[large[0]], len(built[found[large[0]].id] or b""))
+
+    async def _split(self, delivery: Delivery, size: int) -> None:
+        """Before its first attempt, a delivery whose body would be too large becomes several."""
+        events = max(1, delivery.size * BYTES_AFTER_SPLIT // size)
+        async with self._database.transaction() as session:
+            await delivering.split(session, self._name, delivery, events)
+
+
+def _is_large(delivery: Delivery, body: bytes | None) -> bool:
+    return body is not None and len(body) > MOST_BODY_BYTES and delivery.size > 1 and not delivery.attempts
 
 
 async def _built(session: AsyncSession, found: Sequence[Delivery]) -> dict[str, bytes | None]:
@@ -254,9 +302,8 @@ class Round:
     """What one transaction writes, and what it found."""
 
     leave: list[Route]
-    expand: list[Route]
     ended: dict[Route, list[Ending]]
     mine: dict[str, Endpoint] = field(default_factory=dict)
     noted: dict[Route, Health] = field(default_factory=dict)
-    expanded: dict[Route, int] = field(default_factory=dict)
+    disabled: list[Route] = field(default_factory=list)
     taken: list[Endpoint] = field(default_factory=list)

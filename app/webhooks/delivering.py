@@ -3,13 +3,16 @@
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import bindparam, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.database import changed
+from app.webhooks import expanding, queries
+from app.webhooks.expanding import Parcel
 from app.webhooks.models import Delivery, DeliveryStatus, Endpoint
 from app.webhooks.schedule import Health
 
@@ -44,6 +47,60 @@ async def due(
         .limit(most)
     )
     return list((await session.execute(found)).scalars())
+
+
+def first_of(deliveries: Sequence[Delivery], events: int) -> Sequence[Delivery]:
+    """The first of them, of not more than so many events together; one at least."""
+    left = events
+    for place, delivery in enumerate(deliveries):
+        left -= delivery.size
+        if left < 0:
+            return deliveries[: max(1, place)]
+    return deliveries
+
+
+async def split(session: AsyncSession, name: str, delivery: Delivery, events: int) -> None:
+    """Makes several deliveries, of up to so many events each, of one that was never attempted. They come
+    next, in order. Does nothing if `name` has lost the lease, or the delivery is not as it was. The caller
+    commits."""
+    endpoint = await queries.locked(session, delivery.endpoint_id)
+    if endpoint is None or endpoint.leased_by != name:
+        return
+    row = await queries.locked_delivery(session, delivery.id)
+    if row is None or row.status != DeliveryStatus.PENDING or row.attempts or row.holds != delivery.holds:
+        return
+    due_at = row.next_attempt_at or row.created_at
+    first, *others = [_parcel(row.event_type, holds) for holds in portions(row.holds, events)]
+    row.holds, row.size, row.next_attempt_at = first.holds, first.size, due_at - 2 * _MOMENT
+    ids = await expanding.add(session, endpoint, others, row.created_at)
+    await changed(
+        session,
+        update(Delivery)
+        .where(col(Delivery.id).in_(ids))
+        .values(next_attempt_at=due_at - _MOMENT, gives_up_at=row.gives_up_at),
+    )
+
+
+_MOMENT = timedelta(microseconds=1)
+
+
+def portions(holds: Sequence[Sequence[Any]], most: int) -> list[list[list[Any]]]:
+    """The same parts of events in lists of up to so many events each."""
+    made, room = [list[list[Any]]()], most
+    for event_id, first, count in holds:
+        place, end = first, first + count
+        while place < end:
+            if not room:
+                made.append([])
+                room = most
+            taken = min(end - place, room)
+            made[-1].append([event_id, place, taken])
+            place, room = place + taken, room - taken
+    return made
+
+
+def _parcel(event_type: str, holds: list[list[Any]]) -> Parcel:
+    return Parcel(event_type=event_type, holds=holds, size=sum(count for _, _, count in holds))
 
 
 async def settle(session: AsyncSession, endings: Sequence[Ending], at: datetime) -> None:

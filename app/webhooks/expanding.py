@@ -1,7 +1,7 @@
 """Expansion: the head of an endpoint's queue becomes deliveries, in the order of creation.
 
 Both happen in one transaction, so that each event is in exactly one delivery; which of them an event is in
-never changes, and so a delivery's body is the same at every attempt.
+never changes once that was attempted, and so a delivery's body is the same at every attempt.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,8 @@ from app.database import now
 from app.ids import message_ids
 from app.webhooks import queries
 from app.webhooks.models import BATCH, DeliveryStatus, Endpoint
-from app.webhooks.queries import GIVES_UP_AFTER, Head
+from app.webhooks.queries import Head
+from app.webhooks.schedule import GIVES_UP_AFTER
 
 MAX_BATCH = 500
 HEADS_AT_ONCE = 1_000  # rows of the queue that are looked at in one transaction
@@ -74,7 +75,7 @@ def cut(heads: Iterable[Head], batch_size: int, want: int, at: datetime) -> Cut:
 
 async def expand(session: AsyncSession, endpoint: Endpoint, want: int) -> int:
     """Makes up to `want` PENDING deliveries, due at once, of what waits in the endpoint's queue; how many
-    they are. What has waited for three days becomes FAILED ones beside them.
+    they are, together with the FAILED ones that what has waited for three days becomes beside them.
 
     Locks the endpoint's row. The caller commits.
     """
@@ -85,7 +86,7 @@ async def expand(session: AsyncSession, endpoint: Endpoint, want: int) -> int:
     at = await now(session)
     made = cut(heads, current.batch_size, want, at)
     await _store(session, current, made, at)
-    return sum(not parcel.expired for parcel in made.parcels)
+    return len(made.parcels)
 
 
 async def expire(session: AsyncSession, endpoint_id: str) -> int:

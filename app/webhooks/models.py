@@ -70,10 +70,11 @@ class Queued(SQLModel, table=True):
 class Delivery(SQLModel, table=True):
     """One post to an endpoint: at least one attempt, each with the same `id` in its webhook-id header.
 
-    `seq` counts the endpoint's deliveries in the order in which they are first attempted. `holds` is what its
-    body is rebuilt from, the same each time: a list of [event_id, first, count], so many of what a row of
-    `events` stands for, from the `first`, counted from 0; `size` is the sum of the counts. `event_type` is
-    the body's type: that of its one event, or `BATCH`. Failed attempts come again until `gives_up_at`.
+    `seq` counts the endpoint's deliveries in the order in which they are first attempted; but what is split
+    off one whose body would be too large comes next, with later numbers. `holds` is what its body is rebuilt
+    from, the same each time: a list of [event_id, first, count], so many of what a row of `events` stands
+    for, from the `first`, counted from 0; `size` is the sum of the counts. `event_type` is the body's type:
+    that of its one event, or `BATCH`. Failed attempts come again until `gives_up_at`.
 
     Whoever locks rows of an endpoint and of its deliveries locks the endpoint first.
     """

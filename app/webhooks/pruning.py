@@ -13,7 +13,7 @@ from app.ids import first_uuid_of
 from app.webhooks import queries
 from app.webhooks.expanding import EXPIRED, expire
 from app.webhooks.models import Delivery, DeliveryStatus, Endpoint, Queued
-from app.webhooks.queries import GIVES_UP_AFTER
+from app.webhooks.schedule import GIVES_UP_AFTER
 
 CHUNK = 5_000
 # A deliverer that has just read the rows of an endpoint may still be writing some.

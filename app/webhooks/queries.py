@@ -1,7 +1,7 @@
 """Every statement about endpoints, their queues and their deliveries (but those of delivering)."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -31,8 +31,7 @@ from app.events.models import EVERY_TYPE, Event, Listener
 from app.events.service import ENDPOINT_DISABLED
 from app.given import given
 from app.webhooks.models import Delivery, DeliveryStatus, Endpoint, Queued
-
-GIVES_UP_AFTER = timedelta(days=3)
+from app.webhooks.schedule import GIVES_UP_AFTER
 
 # Advisory locks of PostgreSQL, which end with the transaction; any constants of ours.
 _DISPATCHING = 0x0CA1_1201
@@ -152,20 +151,21 @@ async def mark_dispatched(session: AsyncSession, event_ids: Sequence[str], at: d
 
 
 async def requeue(
-    session: AsyncSession, endpoint_id: str, part: Sequence[object], gives_up_at: datetime
+    session: AsyncSession, endpoint_id: str, parts: Sequence[Sequence[Any]], gives_up_at: datetime
 ) -> None:
-    """Puts a part of an event ([event_id, first, count], as deliveries hold it) at the end of a queue again.
+    """Puts parts of events ([event_id, first, count], as deliveries hold them) at the end of a queue again.
     The endpoint is locked, but somebody may be dispatching: on PostgreSQL this waits for them."""
     if dialect_of(session) == "postgresql":
         await session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _DISPATCHING})
-    event_id, first, count = part
-    assert isinstance(first, int) and isinstance(count, int)
     last = await session.execute(
         select(func.coalesce(func.max(col(Queued.position)), 0)).where(col(Queued.endpoint_id) == endpoint_id)
     )
-    row = {"endpoint_id": endpoint_id, "position": last.scalar_one() + 1, "event_id": event_id}
-    more = {"taken": first, "size": first + count, "gives_up_at": gives_up_at}
-    await session.execute(insert(Queued).values(**row, **more))
+    alike = {"endpoint_id": endpoint_id, "gives_up_at": gives_up_at}
+    rows = [
+        {"position": position, "event_id": event_id, "taken": first, "size": first + count, **alike}
+        for position, (event_id, first, count) in enumerate(parts, last.scalar_one() + 1)
+    ]
+    await session.execute(insert(Queued), rows)
 
 
 async def head(session: AsyncSession, endpoint_id: str, most: int) -> Sequence[Head]:

@@ -17,7 +17,12 @@ from app.webhooks.schedule import HEALTHY, is_too_late, next_attempt
 
 MOST_READY = 1_000
 LEAST_EXPANDED = 40
-MOST_EVENTS_AT_ONCE = 2_000  # that are read and built at a time, while no post moves
+# Read and built at a time, while no post moves: events, and bytes if they are as large as the last ones.
+MOST_EVENTS_AT_ONCE, MOST_BYTES_AT_ONCE = 2_000, 4_000_000
+USUAL_EVENT_BYTES = 4_000  # until one was built
+BYTES_A_DELIVERY = 2_000  # that it takes beside its body
+MOST_BODY_BYTES = 1_000_000  # what many servers take by default; a batch that would be larger is split
+SECONDS_WITHOUT_EXPANSION = 30.0  # after a fault of it
 SECONDS_TO_STAY = 2.0  # how long an idle endpoint is held: what comes next finds it ready
 SECONDS_FRESH = 2.0  # nothing is posted by what was known longer ago: it may be deleted, or another's
 GONE = "It answered 410 Gone. Enable it once it takes posts again."
@@ -58,9 +63,12 @@ class Route:
         self._most_in_flight = most_in_flight
         self._ready: deque[tuple[Delivery, bytes]] = deque()
         self._in_hand: dict[str, int] = {}  # id -> bytes: ready, in flight, or ended and not yet written
-        self._bytes = 0
+        self.bytes_in_hand = 0
+        self._event_bytes = USUAL_EVENT_BYTES
+        self._expands_at = 0.0
         self._posts: set[asyncio.Task[None]] = set()
-        self._stopped = False
+        self._stopped = self._leaves = False
+        self._enablings = 0
         self._seen_at = time.monotonic()
 
     # --- what the rows say
@@ -78,10 +86,21 @@ class Route:
             self.stop()
         self.begin()
 
-    def adopt_health(self, endpoint: Endpoint) -> None:
-        """Believes its row, if somebody else has written it: whoever enables an endpoint forgives it."""
+    def adopt(self, endpoint: Endpoint) -> None:
+        """Believes its row where somebody else has written it: whoever enables an endpoint forgives it, and a
+        test, a redelivery or a new URL ends its rest."""
+        if endpoint.enabled and not self.endpoint.enabled:
+            self._forgive()
         if (told := health_of(endpoint)) != self.written_health:
-            self.health = self.written_health = told
+            self.written_health = told
+            self.health = HEALTHY if self.health == HEALTHY else told
+
+    def _forgive(self) -> None:
+        """It was enabled: what was posted before says nothing about it any more."""
+        self._enablings += 1
+        self.disable_because = None
+        self._stopped = self._leaves
+        self.queued = self.due = True
 
     def stop(self) -> None:
         """Begins nothing more. What is in flight ends as it ends."""
@@ -90,6 +109,7 @@ class Route:
 
     def lose(self) -> None:
         """The lease is another's: what is not written yet is for him to find out."""
+        self._leaves = True
         self.stop()
         self.written(self.take_endings())
 
@@ -114,8 +134,16 @@ class Route:
 
     def wants_expansion(self) -> bool:
         """Whether what waits in its queue is needed now."""
-        ready = len(self._ready) > MOST_READY // 2
+        ready = len(self._ready) > MOST_READY // 2 or time.monotonic() < self._expands_at
         return self.queued and not (self.due or ready or self._stopped or self._rests_now())
+
+    def expanded(self, made: int) -> None:
+        """So many deliveries were made of its queue."""
+        self.queued = self.due = made > 0
+
+    def expansion_failed(self) -> None:
+        """By a fault of Carillon's, which is not to be met ten times a second."""
+        self._expands_at = time.monotonic() + SECONDS_WITHOUT_EXPANSION
 
     def expansion(self) -> int:
         """How many deliveries are to be made of its queue."""
@@ -127,22 +155,33 @@ class Route:
 
     def room(self, most_bytes: int) -> int:
         """How many deliveries may be read now; 0 while enough are ready."""
-        if self._stopped or self._bytes >= most_bytes:
+        if self._stopped or self.bytes_in_hand >= most_bytes:
             return 0
         if self.health.rests:
             return 0 if self._rests_now() or self._in_hand or not self.due else 1  # one, as a probe
         if not self.due or len(self._ready) > MOST_READY // 2:
             return 0
-        return min(MOST_READY - len(self._ready), max(1, MOST_EVENTS_AT_ONCE // self.endpoint.batch_size))
+        return min(MOST_READY - len(self._ready), max(1, self.events_at_once() // self.endpoint.batch_size))
 
-    def feed(self, deliveries: Sequence[Delivery], bodies: Mapping[str, bytes | None]) -> None:
+    def events_at_once(self) -> int:
+        """How many events may be read and built now, by how large the last ones were."""
+        return max(1, min(MOST_EVENTS_AT_ONCE, MOST_BYTES_AT_ONCE // self._event_bytes))
+
+    def feed(
+        self, deliveries: Sequence[Delivery], bodies: Mapping[str, bytes | None], most_bytes: int
+    ) -> None:
         """Takes deliveries that are due, in order, each with its body; None: nothing is left to tell. One
-        without was at fault, and comes again later."""
+        without was at fault, and comes again later. Those for which there is no room stay due; what is
+        taken exceeds `most_bytes` by one at most."""
+        self._learn(deliveries, bodies)
         at = self._clock.now()
         for delivery in deliveries:
+            if self.bytes_in_hand >= most_bytes:
+                self.due = True
+                break
             body = bodies.get(delivery.id, b"")
-            self._in_hand[delivery.id] = size = len(body or b"")
-            self._bytes += size
+            self._in_hand[delivery.id] = size = len(body or b"") + BYTES_A_DELIVERY
+            self.bytes_in_hand += size
             if delivery.id not in bodies:
                 self._postpone(delivery, at)
             elif body is None:
@@ -153,6 +192,12 @@ class Route:
                 self._ready.append((delivery, body))
         self.begin()
 
+    def _learn(self, deliveries: Sequence[Delivery], bodies: Mapping[str, bytes | None]) -> None:
+        """How large its events are."""
+        if deliveries:
+            size = sum(len(bodies.get(delivery.id) or b"") for delivery in deliveries)
+            self._event_bytes = max(1, size // sum(delivery.size for delivery in deliveries))
+
     def take_endings(self) -> list[Ending]:
         """What is to be written now. Call `written` afterwards, or put them back into `endings`."""
         taken, self.endings = self.endings, []
@@ -161,7 +206,7 @@ class Route:
     def written(self, endings: Sequence[Ending]) -> None:
         """Their rows say how they ended."""
         for ending in endings:
-            self._bytes -= self._in_hand.pop(ending.delivery_id, 0)
+            self.bytes_in_hand -= self._in_hand.pop(ending.delivery_id, 0)
         self._busy_at = time.monotonic()
 
     # --- posting
@@ -175,6 +220,7 @@ class Route:
 
     async def finish(self, seconds: float) -> None:
         """Begins nothing more and waits for what is in flight, so long at most; the rest is broken off."""
+        self._leaves = True
         self.stop()
         if self._posts:
             _, late = await asyncio.wait(self._posts, timeout=seconds)
@@ -186,31 +232,36 @@ class Route:
         """One post after the other, until none is ready: fewer tasks than posts."""
         while self._may_begin() and self._ready:
             delivery, body = self._ready.popleft()
-            probe = self.health.rests
+            probe, enablings = self.health.rests, self._enablings
             endpoint, at = self.endpoint, self._clock.now()
             headers = signing.headers(delivery.id, body.decode(), at, signing.secrets_of(endpoint, at))
-            self._ended(delivery, await self._poster.post(endpoint.url, body, headers, at), probe)
+            attempt = await self._poster.post(endpoint.url, body, headers, at)
+            self._ended(delivery, attempt, probe, forgiven=enablings != self._enablings)
 
     def _may_begin(self) -> bool:
         return not self._stopped and time.monotonic() - self._seen_at < SECONDS_FRESH
 
-    def _ended(self, delivery: Delivery, attempt: Attempt, probe: bool) -> None:
+    def _ended(self, delivery: Delivery, attempt: Attempt, probe: bool, forgiven: bool) -> None:
         if attempt.delivered:
             self.health = HEALTHY
             self.endings.append(
                 Ending(delivery.id, DeliveryStatus.DELIVERED, 1, attempt.status_code, None, None)
             )
         else:
-            self._failed(delivery, attempt, probe)
+            at = self._clock.now()
+            self._comes_again(delivery, attempt, at)
+            if not forgiven:
+                self._ails(attempt, probe, at)
         if not self._ready:
             self._wake()
 
-    def _failed(self, delivery: Delivery, attempt: Attempt, probe: bool) -> None:
-        at = self._clock.now()
+    def _comes_again(self, delivery: Delivery, attempt: Attempt, at: datetime) -> None:
         again = next_attempt(delivery.attempts + 1, at, delivery.gives_up_at, attempt.retry_after)
         status = DeliveryStatus.FAILED if again is None else DeliveryStatus.PENDING
         self.endings.append(Ending(delivery.id, status, 1, attempt.status_code, attempt.error, again))
-        self.health = self.health.after_failure(at, probe=probe, retry_after=attempt.retry_after)
+
+    def _ails(self, attempt: Attempt, probe: bool, at: datetime) -> None:
+        self.health = self.health.after_failure(at, probe=probe)
         if attempt.gone:
             self._disable(GONE)
         elif self.health.worn_out(at):
@@ -233,6 +284,6 @@ class Route:
     def _drop_ready(self) -> None:
         """Forgets what is ready; its rows are due as before."""
         for delivery, _ in self._ready:
-            self._bytes -= self._in_hand.pop(delivery.id, 0)
+            self.bytes_in_hand -= self._in_hand.pop(delivery.id, 0)
         self._ready.clear()
         self.due = True

@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from random import random
 
+GIVES_UP_AFTER = timedelta(days=3)  # of its creation, or of its redelivery
 BACKOFF = tuple(timedelta(seconds=seconds) for seconds in (5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400))
 LONGEST_RETRY_AFTER = timedelta(days=1)
 FAILURES_BEFORE_REST = 10
 FIRST_REST, LONGEST_REST = timedelta(seconds=1), timedelta(minutes=5)
 DAYS_OF_FAILURES = timedelta(days=1)
+LONGEST_BETWEEN_FAILURES = timedelta(hours=5)  # retries are four hours apart at most
 LATE = timedelta(hours=1)
 
 Chance = Callable[[], float]
@@ -19,7 +21,8 @@ Chance = Callable[[], float]
 @dataclass(frozen=True, slots=True)
 class Health:
     """What is known of an endpoint: `failures` in a row (those in flight when it was sent to rest are not
-    counted), the first of them `failing_since`, and until when it rests."""
+    counted), since when it has been `failing_since` without a pause of five hours, and until when it rests;
+    before its first rest, when it failed the last time. None there: somebody ended its rest."""
 
     failures: int = 0
     failing_since: datetime | None = None
@@ -31,21 +34,26 @@ class Health:
         return self.failures >= FAILURES_BEFORE_REST
 
     def worn_out(self, at: datetime) -> bool:
-        """Whether it did nothing but fail for a day, which is the end of it."""
+        """Whether it did nothing but fail for a day, which is the end of it. A day in which nobody posted to
+        it, since Carillon was off, is none."""
         return self.rests and self.failing_since is not None and at - self.failing_since >= DAYS_OF_FAILURES
 
-    def after_failure(
-        self, at: datetime, *, probe: bool = True, retry_after: timedelta | None = None
-    ) -> "Health":
+    def after_failure(self, at: datetime, *, probe: bool = True) -> "Health":
         """After another failure. While it rests only a probe's counts: a hundred posts that were in flight
         together are one outage, not a hundred."""
         if self.rests and not probe:
             return self
-        failing = replace(self, failures=self.failures + 1, failing_since=self.failing_since or at)
+        failing = Health(self.failures + 1, self._goes_on_failing(at), at)
         if not failing.rests:
             return failing
         rest = min(FIRST_REST * 2 ** min(failing.failures - FAILURES_BEFORE_REST, 20), LONGEST_REST)
-        return replace(failing, rests_until=at + max(rest, retry_after or rest))
+        return replace(failing, rests_until=at + rest)
+
+    def _goes_on_failing(self, at: datetime) -> datetime:
+        """Since when, if it fails now."""
+        if self.failing_since is None or self.rests_until is None:
+            return at
+        return self.failing_since if at - self.rests_until <= LONGEST_BETWEEN_FAILURES else at
 
 
 HEALTHY = Health()
@@ -61,15 +69,22 @@ def next_attempt(
     """When a delivery that has failed `attempts` times, now, is attempted again; None: never.
 
     What the receiver asks for is granted, and a little more, so that what failed together does not come back
-    together. Otherwise it is half of the step to all of it; the last attempt is made when the time is up.
+    together. Otherwise it is half of the step to all of it. The last attempt is made when the time is up.
     """
     if at >= gives_up_at:
         return None
     if retry_after is not None:
-        asked = at + retry_after * (1 + chance() / 10)
-        return asked if asked <= gives_up_at else None
-    step = BACKOFF[min(max(attempts, 1), len(BACKOFF)) - 1]
-    return min(at + step * (1 + chance()) / 2, gives_up_at)
+        wait = retry_after * (1 + chance() / 10)
+    else:
+        wait = BACKOFF[_step(attempts, at - (gives_up_at - GIVES_UP_AFTER))] * (1 + chance()) / 2
+    return min(at + wait, gives_up_at)
+
+
+def _step(attempts: int, age: timedelta) -> int:
+    """Which step of the backoff comes next. `attempts` count those before a redelivery, too, which begins
+    anew: so it is no later one than can have been reached within `age`, at half of each step."""
+    retries = min(max(attempts, 1), len(BACKOFF)) - 1
+    return next((step for step in range(retries) if age * 2 < sum(BACKOFF[: step + 1], timedelta())), retries)
 
 
 def is_too_late(gives_up_at: datetime, at: datetime) -> bool:

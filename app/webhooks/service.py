@@ -5,8 +5,8 @@ Secrets leave in two ways only: in what `create` and `rotate` return, and as sig
 
 import base64
 import secrets
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,7 +23,7 @@ from app.webhooks import expanding, queries
 from app.webhooks.addresses import check_url
 from app.webhooks.expanding import MAX_BATCH, Parcel
 from app.webhooks.models import BATCH, Delivery, DeliveryStatus, Endpoint
-from app.webhooks.queries import GIVES_UP_AFTER
+from app.webhooks.schedule import GIVES_UP_AFTER
 
 MAX_ENDPOINTS = 50
 OLD_SECRET_SIGNS_FOR = timedelta(days=1)
@@ -58,7 +58,8 @@ async def update(
 ) -> Endpoint:
     """Changes `url`, `event_types`, `batch_size` or `enabled`, whichever is given.
 
-    What waits goes to the new URL. Enabling forgets all failures, and what waits is attempted at once.
+    What waits goes to the new URL. Enabling the disabled forgets all failures. `enabled` true, also of one
+    that is enabled, lets what waits be attempted at once: a rest ends. So does a new URL's.
     """
     problems, fields = Problems(), dict[str, Any]()
     with problems.at():
@@ -66,10 +67,12 @@ async def update(
     with problems.at():
         endpoint = await _locked(session, endpoint_id)
     problems.check()
-    if fields.get("enabled") and not endpoint.enabled:
+    if fields.get("enabled"):
         await queries.make_due(session, endpoint_id, await now(session))
+    if fields.get("enabled") or fields.get("url", endpoint.url) != endpoint.url:
+        _end_rest(endpoint)
     if "enabled" in fields and fields["enabled"] != endpoint.enabled:
-        endpoint.disabled_reason = endpoint.failing_since = endpoint.rests_until = None
+        endpoint.disabled_reason = endpoint.failing_since = None
         endpoint.failures = 0
     for name, value in fields.items():
         setattr(endpoint, name, value)
@@ -110,10 +113,11 @@ async def disable(session: AsyncSession, endpoint_id: str, reason: str) -> Endpo
 
 
 async def test(session: AsyncSession, endpoint_id: str) -> Delivery:
-    """A delivery of the event `webhook_endpoint.test`, behind whatever waits. Raises CONFLICT for an endpoint
-    that is disabled."""
+    """A delivery of the event `webhook_endpoint.test`, behind the deliveries that are due, before events that
+    are in none yet. It ends the endpoint's rest. Raises CONFLICT for an endpoint that is disabled."""
     endpoint = await _locked_enabled(session, endpoint_id, "endpoint_id")
     at = await now(session)
+    _end_rest(endpoint)
     event = Event(id=new_uuid(), type=TEST, data=_told(endpoint), created_at=at, dispatched_at=at)
     session.add(event)
     await session.flush()
@@ -123,9 +127,10 @@ async def test(session: AsyncSession, endpoint_id: str) -> Delivery:
 
 
 async def redeliver(session: AsyncSession, delivery_id: str) -> Delivery:
-    """Attempts a delivery again, now and as often as a new one, with the same id and the same body.
+    """Attempts a delivery again, now and as often as a new one, with the same id and the same body. It ends
+    the endpoint's rest.
 
-    One that waited too long, and holds more events than the endpoint takes in one post, keeps as many as
+    One that was never posted, and holds more events than the endpoint takes in one post, keeps as many as
     that; the others become deliveries of their own. Raises CONFLICT for an endpoint that is disabled.
     """
     found = (await queries.deliveries(session, [delivery_id])).get(delivery_id)
@@ -134,27 +139,45 @@ async def redeliver(session: AsyncSession, delivery_id: str) -> Delivery:
     endpoint = await _locked_enabled(session, found.endpoint_id, "delivery_id")
     delivery = await _delivery(session, delivery_id)
     at = await now(session)
+    _end_rest(endpoint)
     if delivery.status == DeliveryStatus.FAILED and not delivery.attempts:
-        await _fit(session, endpoint, delivery)
+        await _fit(session, endpoint, delivery, at + GIVES_UP_AFTER)
     delivery.status, delivery.delivered_at = DeliveryStatus.PENDING, None
     delivery.next_attempt_at, delivery.gives_up_at = at, at + GIVES_UP_AFTER
     await session.flush()
     return delivery
 
 
-async def _fit(session: AsyncSession, endpoint: Endpoint, delivery: Delivery) -> None:
-    """Makes a delivery that was never attempted one that its endpoint takes, of one event or a batch of them.
-    (Such a delivery is of one row of `events`.)"""
-    (event_id, first, count) = delivery.holds[0]
-    kept = min(count, endpoint.batch_size)
-    gives_up_at = await now(session) + GIVES_UP_AFTER
-    if kept < count:
-        left = (event_id, first + kept, count - kept)
+def _end_rest(endpoint: Endpoint) -> None:
+    """Lets the next post begin now. Its failures stay: after ten of them that post is a probe."""
+    endpoint.rests_until = None
+
+
+async def _fit(session: AsyncSession, endpoint: Endpoint, delivery: Delivery, gives_up_at: datetime) -> None:
+    """Makes a delivery that was never attempted one that its endpoint takes by now, of one event or a batch.
+    What it cannot keep waits in the queue again, in its order, until `gives_up_at`."""
+    kept, left = _divided(delivery.holds, endpoint.batch_size)
+    if left:
         await queries.requeue(session, endpoint.endpoint_id, left, gives_up_at)
-    delivery.holds, delivery.size = [[event_id, first, kept]], kept
-    event = await session.get(Event, event_id)
-    if event is not None:
-        delivery.event_type = event.type if endpoint.batch_size == 1 else BATCH
+    delivery.holds, delivery.size = kept, sum(count for _, _, count in kept)
+    event = await session.get(Event, kept[0][0])
+    if endpoint.batch_size > 1:
+        delivery.event_type = BATCH
+    elif event is not None:
+        delivery.event_type = event.type
+
+
+def _divided(holds: Sequence[Sequence[Any]], most: int) -> tuple[list[list[Any]], list[list[Any]]]:
+    """The first so many events of what a delivery holds, and the others."""
+    kept, left = list[list[Any]](), list[list[Any]]()
+    for event_id, first, count in holds:
+        here = min(count, most)
+        most -= here
+        if here:
+            kept.append([event_id, first, here])
+        if here < count:
+            left.append([event_id, first + here, count - here])
+    return kept, left
 
 
 def _told(endpoint: Endpoint) -> dict[str, Any]:

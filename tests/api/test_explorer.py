@@ -133,3 +133,29 @@ async def test_without_introspection_questions_about_the_schema_are_refused(
 async def test_without_introspection_typename_stays(closed: Client) -> None:
     data = await closed.data("{ __typename viewer { __typename name } }")
     assert (data["__typename"], data["viewer"]["__typename"]) == ("Query", "Viewer")
+
+
+# A mistaken name in each place where one can stand, and the variables beside it.
+MISTAKEN: list[tuple[str, dict[str, object]]] = [
+    ("{ campaignz { totalCount } }", {}),
+    ("{ campaign(campainId: 1) { id } }", {}),
+    ("query ($c: CampaignFiltr) { campaigns(filter: $c) { totalCount } }", {}),
+    ("{ campaigns(filter: {nam: {}}) { totalCount } }", {}),
+    ("{ campaigns(sort: [{field: NAM}]) { totalCount } }", {}),
+    ("{ node(id: 1) { ... on Usr { id } } }", {}),
+    ("query ($c: CampaignFilter) { campaigns(filter: $c) { totalCount } }", {"c": {"or": [{"nam": {}}]}}),
+    ("query ($s: [CampaignSort!]) { campaigns(sort: $s) { totalCount } }", {"s": [{"field": "NAM"}]}),
+]
+
+
+@pytest.mark.parametrize(("document", "variables"), MISTAKEN)
+async def test_names_are_suggested_only_where_the_schema_may_be_read(
+    client: Client, closed: Client, document: str, variables: dict[str, object]
+) -> None:
+    for asked, suggests in ((client, True), (closed, False)):
+        answer = await asked.execute(document, **variables)
+        said = [error["message"] for error in answer["errors"]]
+        async with asked.subscribed(document, **variables) as subscription:
+            message = await subscription.message()
+        assert [error["message"] for error in message["payload"]] == said
+        assert any("Did you mean" in sentence for sentence in said) is suggests

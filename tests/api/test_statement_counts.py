@@ -3,16 +3,19 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import update
+from sqlmodel import col
 
 from app.database import Database
 from app.graphql.fields import WEIGHT
 from app.graphql.limits import DEFINITION
 from app.settings import Settings, load
+from app.webhooks.models import Endpoint
 from tests.api.campaigns import STATS, Campaigns, engine, people
 from tests.api.conftest import Client
 from tests.api.counting import statements
 from tests.api.lists import AT_WORK, GRAPHQL, List, everything, lists
-from tests.api.world import World
+from tests.api.world import BEGIN, World
 
 PAGE = f"""query ($first: Int!) {{ campaigns(first: $first) {{ totalCount nodes {{
   campaignId status allowedActions sender {{ userId name }} segments {{ segmentId size }}
@@ -88,6 +91,24 @@ async def test_every_list_with_everything_in_it_costs_the_same_for_few_and_many(
     # a page that has all the segments loads none again for what is nested in it, so that it may cost less
     assert {name: (few, many) for name, (few, many) in costs.items() if many > few} == {}
     assert max(few for few, _ in costs.values()) <= 50
+
+
+async def test_the_deliveries_of_every_endpoint_cost_the_same_for_few_and_many(
+    client: Client, database: Database
+) -> None:
+    world = World(database, size=9)
+    await world.build()
+    document = f"{{ webhookEndpoints {{ {everything('WebhookEndpoint', 3)} }} }}"
+    await client.data(document)
+    costs = {}
+    for endpoint_id in world.endpoints[:2]:
+        with statements() as asked:
+            found = (await client.data(document))["webhookEndpoints"]
+        costs[len(found)] = len(asked)
+        async with database.transaction() as session:
+            gone = update(Endpoint).where(col(Endpoint.endpoint_id) == endpoint_id)
+            await session.execute(gone.values(deleted_at=BEGIN))
+    assert costs.keys() == {3, 2} and costs[3] == costs[2] <= 10
 
 
 async def _costs(client: Client, world: World, listed: List) -> tuple[int, int]:

@@ -96,6 +96,24 @@ async def test_bad_bodies_get_a_sentence(client: Client, body: bytes, status: in
     assert "data" not in answer
 
 
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b"{", "The body is not JSON (line 1, column 2)."),
+        (b'{"a": NaN}', "The body is not JSON: NaN is no value of it."),
+        (b'{"a": "\xff"}', "The body is not UTF-8."),
+        (
+            b'{"a": %s}' % (b"9" * 5_000),
+            "The body has an integer of thousands of digits; an integer has at most 64 bits.",
+        ),
+    ],
+    ids=["no JSON", "a constant", "no UTF-8", "digits"],
+)
+async def test_it_is_said_what_is_wrong_with_a_body(client: Client, body: bytes, sentence: str) -> None:
+    _, _, answer = await post(client, body)
+    assert answer["errors"][0]["message"] == sentence
+
+
 async def test_chunked_bodies_are_limited_too(client: Client) -> None:
     async def endless() -> AsyncIterator[bytes]:
         for _ in range(20):
@@ -145,7 +163,9 @@ async def test_get_reads_and_never_changes(client: Client) -> None:
     revoke = 'mutation { revokeApiKey(input: {keyId: "x"}) { errors { code } } }'
     assert (await get(query=revoke))[0] == 405
     assert (await get())[0] == 400
-    assert (await get(query="{ __typename }", variables="[1"))[0] == 400
+    status, answer = await get(query="{ __typename }", variables="[1")
+    assert status == 400
+    assert answer["errors"][0]["message"] == "The parameter variables is not JSON (line 1, column 3)."
     assert (await get(query="{ __typename }", variables="[1]"))[0] == 400
 
 
@@ -249,6 +269,8 @@ async def test_cors_lets_listed_origins_in_and_no_other(client: Client) -> None:
             assert "access-control-allow-credentials" not in response.headers
             return response.headers.get("access-control-allow-origin")
 
+    _, headers, _ = await post(client, b"{}", origin="https://dashboard.example")
+    assert headers["Access-Control-Expose-Headers"] == "idempotent-replayed"
     assert await allowed("https://dashboard.example") == "https://dashboard.example"
     assert await allowed("https://evil.example") is None
 

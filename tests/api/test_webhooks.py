@@ -1,22 +1,25 @@
 """Webhook endpoints and their deliveries by GraphQL."""
 
 import base64
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 from sqlmodel import col
 
 from app.database import Database
 from app.ids import message_ids
 from app.webhooks import api, expanding, service
-from app.webhooks.models import Delivery, Endpoint
+from app.webhooks.models import Delivery, DeliveryStatus, Endpoint
 from tests.api.campaigns import ERRORS, Campaigns, people
 from tests.api.conftest import Client
 from tests.api.counting import statements
 from tests.integration.campaigning import work
 from tests.integration.hearing import deliveries, dispatch, expand
 
+README = Path(__file__).parents[2] / "README.md"
 URL = "https://hooks.example.com/in?token=abc"
 ENDPOINT = "endpoint { id endpointId url eventTypes enabled disabledReason batchSize createdAt }"
 DELIVERY = """id deliveryId status eventType attempts statusCode error deliveredAt nextAttemptAt createdAt
@@ -260,6 +263,25 @@ async def test_deliveries_are_listed_newest_first_by_status_and_type(
     first = await webhooks.list(made["endpointId"], first=4)
     rest = await webhooks.list(made["endpointId"], first=4, after=first["pageInfo"]["endCursor"])
     assert first["nodes"] + rest["nodes"] == page["nodes"]
+
+
+async def test_who_is_on_call_sees_the_newest_that_wait(webhooks: Webhooks, database: Database) -> None:
+    """By the words of the README's table."""
+    (asked,) = re.findall(r"`(deliveries\(.*?)`", README.read_text())
+    made = await webhooks.create()
+    for _ in range(8):
+        await webhooks.do("testWebhookEndpoint", "delivery { id }", endpointId=made["endpointId"])
+    newest = [each.id for each in await deliveries(database, await row_of(database, made["endpointId"]))][
+        ::-1
+    ]
+    async with database.transaction() as session:
+        done = update(Delivery).where(col(Delivery.id).in_(newest[:2]))
+        await session.execute(done.values(status=DeliveryStatus.DELIVERED, next_attempt_at=None))
+    document = f"{{ webhookEndpoints {{ {asked.replace('nodes {', 'nodes { deliveryId')} }} }}"
+    (endpoint,) = (await webhooks.client.data(document))["webhookEndpoints"]
+    shown = endpoint["deliveries"]["nodes"]
+    assert [node["deliveryId"] for node in shown] == newest[2:7]
+    assert shown[0].keys() >= {"error", "nextAttemptAt"}
 
 
 async def test_payloads_of_a_page_are_read_together(webhooks: Webhooks, database: Database) -> None:

@@ -79,6 +79,77 @@ test("refusals of a mutation are shown with code, sentence, path and details", (
   assert.match(await error.innerText(), /"column": 10/);
 }));
 
+test("digits of variables and answers stay as they are written", () => visiting({}, async (visit) => {
+  const upsert = "mutation ($custom: JSON) { upsertUsers(input: {users: [{userId: \"u1\", custom: $custom}]}) { users { custom } errors { message } } }";
+  const custom = '{"whole": 9007199254740993, "large": 9223372036854775807, "part": 1.0, "small": 1e-7, "text": "{\\"a\\": [1,2]}"}';
+  const shown = async () => (await visit.result.locator("pre.json").last().textContent()).replaceAll(/\s/g, "");
+  await visit.run(upsert, `{"custom": ${custom}}`);
+  assert.match(visit.requests.at(-1).postData(), /"variables":\{"custom": \{"whole": 9007199254740993, .*"small": 1e-7,/);
+  for (const digits of ["9007199254740993", "9223372036854775807", '"part":1.0,']) assert.ok((await shown()).includes(digits), await shown());
+  await visit.page.locator("#copy-answer").click();
+  await visit.page.getByText("Copied the answer.").first().waitFor();
+  assert.match(await visit.page.evaluate(() => navigator.clipboard.readText()), /\n {12}"whole": 9007199254740993,\n/);
+
+  await visit.variables.fill('{"custom": {"a": 9007199254740993, "b": [], "c": {}, "d": [1.50, {"e": -0}]}}');
+  await visit.page.getByRole("button", { name: "Prettify" }).click();
+  const laidOut = '{\n  "custom": {\n    "a": 9007199254740993,\n    "b": [],\n    "c": {},\n    "d": [\n      1.50,\n      {\n        "e": -0\n      }\n    ]\n  }\n}\n';
+  assert.equal(await visit.variables.inputValue(), laidOut);
+  await visit.query.fill("query ($custom: JSON, $id: String!) { users(filter: $custom) { totalCount } user(userId: $id) { name } }");
+  await visit.page.getByRole("button", { name: "Fill in" }).click();
+  assert.equal(await visit.variables.inputValue(), laidOut.replace(/\n}\n$/, ',\n  "id": ""\n}\n'));
+
+  const body = await visit.run(upsert, '{"custom": {"a": 1e400}}');
+  assert.match(body.errors[0].message, /finite/);
+  assert.match(visit.requests.at(-1).postData(), /1e400/);
+}));
+
+test("digits of variables and events of a subscription stay as they are written", () => visiting({}, async (visit) => {
+  const sent = [];
+  visit.page.on("websocket", (socket) => socket.on("framesent", (frame) => sent.push(frame.payload)));
+  await visit.run("mutation ($custom: JSON) { createCampaign(input: {campaignId: \"digits\", senderId: \"shop\", messageTemplate: {text: \"x\", custom: $custom}}) { errors { message } } }",
+    '{"custom": {"whole": 9007199254740993}}');
+  await visit.query.fill('subscription ($id: String!) { campaignUpdated(campaignId: $id) { messageTemplate { custom } } }');
+  await visit.variables.fill('{"id": "digits", "more": 9007199254740993}');
+  await visit.query.press("Control+Enter");
+  const event = visit.page.getByRole("list", { name: "Events, the newest first" }).locator("pre.json").first();
+  await event.waitFor();
+  assert.match(await event.textContent(), /\{\n {2}"data": \{\n[^]*"whole": 9007199254740993\n/);
+  assert.match(sent[1], /"more": 9007199254740993\}/);
+  await ask('mutation { deleteCampaign(input: { campaignId: "digits" }) { errors { message } } }');
+}));
+
+test("a field that is called errors is no refusal", () => visiting({}, async (visit) => {
+  await visit.run('{ me: viewer { errors: name } campaign(campaignId: "slow") { errors: allowedActions } }');
+  assert.equal(await visit.page.getByRole("list", { name: "Errors" }).count(), 0);
+  assert.match(await visit.page.locator("#status").getAttribute("class"), /good/);
+}));
+
+test("a key that no header can hold is said to be wrong before it is sent", () => visiting({ key: "" }, async (visit) => {
+  await visit.page.getByLabel("API key").fill("car_…abc");
+  const said = visit.page.locator("#viewer.bad");
+  await said.waitFor();
+  assert.equal(await said.textContent(), "This is no key: its character 5 is “…” (U+2026). Copy it again.");
+  await visit.query.fill("{ viewer { role } }");
+  await visit.query.press("Control+Enter");
+  await visit.page.getByRole("list", { name: "Errors" }).getByText("This is no key").waitFor();
+  assert.ok(visit.requests.every((request) => request.method() === "GET"));
+}));
+
+test("whatever is stored, the page starts", () => visiting({}, async (visit) => {
+  const odd = ["5", "null", "[]", "{", '"x"', '{"query":"{ viewer { name } }"}', '{"query":"{ viewer { name } }","variables":5}', '{"a":1}', "[null,5,{}]"];
+  for (const text of odd) {
+    await visit.page.evaluate((value) => {
+      for (const name of ["operation", "history", "theme", "split-side", "split-answer", "split-variables"]) localStorage.setItem(`carillon.${name}`, value);
+    }, text);
+    await visit.page.reload();
+    await visit.page.locator("#viewer.good").waitFor();
+    assert.match(await visit.query.inputValue(), /query Newest/, text);
+  }
+  await visit.run("{ viewer { role } }");
+  await visit.page.getByRole("tab", { name: "History" }).click();
+  assert.equal(await visit.page.getByRole("tabpanel", { name: "History" }).getByRole("listitem").count(), 1);
+}));
+
 test("a mistake is underlined before it is sent, and an error leads to its line", () => visiting({}, async (visit) => {
   await visit.query.fill("{\n  viewer {\n    nome\n  }\n}");
   assert.equal(await visit.page.locator("#query-editor .copy .wrong").innerText(), "nome");

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -59,16 +60,21 @@ def operations() -> list[str]:
 
 def judged(documents: list[str]) -> list[tuple[str, str, list[str]]]:
     """How the editor lays out each document, and what it finds wrong with it."""
+    found: list[tuple[str, str, list[str]]] = told("judge.mjs", {"schema": SCHEMA, "documents": documents})
+    return found
+
+
+def told(program: str, given: Any) -> Any:
+    """What a program of Node makes of a JSON value."""
     done = subprocess.run(
-        [NODE, HERE / "judge.mjs", STATIC],
-        input=json.dumps({"schema": SCHEMA, "documents": documents}),
+        [NODE, HERE / program, STATIC],
+        input=json.dumps(given),
         stdout=subprocess.PIPE,
         text=True,
         timeout=60,
         check=True,
     )
-    found: list[tuple[str, str, list[str]]] = json.loads(done.stdout)
-    return found
+    return json.loads(done.stdout)
 
 
 def test_what_is_valid_is_found_right_and_laid_out_the_same() -> None:
@@ -98,3 +104,47 @@ def test_what_the_server_would_refuse_is_found() -> None:
 def test_nothing_that_somebody_types_breaks_it(documents: list[str]) -> None:
     answers: list[Any] = judged(documents)
     assert len(answers) == len(documents)
+
+
+# Each is a number in some notation; most are none that JavaScript could hold.
+NUMBERS = [
+    "9007199254740993",
+    "-9223372036854775808",
+    "1.0",
+    "1e400",
+    "0.10000000000000000000001",
+    "-0",
+    "1E-7",
+]
+KEYS = st.text(max_size=4) | st.sampled_from(["__proto__", "1", '"', "{", "a,b]", "\\", ":"])
+LEAVES = st.sampled_from([None, True, False, *NUMBERS]) | KEYS
+VALUES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3)
+)
+HOLE = re.compile(f'"({"|".join(map(re.escape, NUMBERS))})"(?!:)')
+
+
+def written(value: Any, **how: Any) -> str:
+    """As JSON, with the numbers that stand in it as texts."""
+    return HOLE.sub(r"\1", json.dumps(value, **how))
+
+
+def paths(value: Any) -> Iterator[tuple[list[str | int], Any]]:
+    """Everything within a value, by its path."""
+    yield [], value
+    members = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
+    for step, member in members:
+        yield from (([step, *rest], found) for rest, found in paths(member))
+
+
+@given(st.lists(VALUES, min_size=20, max_size=60), st.booleans())
+@settings(max_examples=5, deadline=None)
+def test_json_is_laid_out_and_taken_apart_digit_by_digit(values: list[Any], dense: bool) -> None:
+    separators = (",", ":") if dense else (" ,\n", " : ")
+    asked = [(value, *each) for value in values for each in paths(value)]
+    found = told("lay.mjs", [(written(value, separators=separators), path) for value, path, _ in asked])
+    for (value, _, part), (whole, text) in zip(asked, found, strict=True):
+        assert whole == written(value, indent=2)
+        assert text == written(part, separators=separators)

@@ -1,12 +1,16 @@
 """Deliverers against real servers, on both databases: order, retries, rest, disabling, leases, stopping."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from aiohttp import web
-from sqlalchemy import delete, select
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 from standardwebhooks import WebhookVerificationError
@@ -15,7 +19,7 @@ from app.database import Database, now
 from app.events import service as events
 from app.events.models import Event
 from app.ids import message_ids
-from app.webhooks import bodies, routes, service
+from app.webhooks import bodies, deliverer, delivering, expanding, routes, service
 from app.webhooks.models import Delivery, DeliveryStatus, Endpoint
 from tests.integration.delivering import (
     Work,
@@ -44,6 +48,19 @@ async def work(database: Database) -> AsyncIterator[Work]:
     """A deliverer."""
     async with working(database) as work:
         yield work
+
+
+async def tell(database: Database, *sizes: int) -> None:
+    """Events of about these sizes, in bytes."""
+    async with database.transaction() as session:
+        for size in sizes:
+            await events.record(session, "campaign.updated", 1, {"description": "x" * size})
+
+
+async def change_lease(session: AsyncSession, endpoint: Endpoint, name: str) -> None:
+    """Gives the endpoint to somebody."""
+    own = col(Endpoint.endpoint_id) == endpoint.endpoint_id
+    await session.execute(update(Endpoint).where(own).values(leased_by=name))
 
 
 async def set_enabled(database: Database, endpoint: Endpoint, enabled: bool) -> None:
@@ -286,7 +303,10 @@ async def test_a_day_of_nothing_but_failures_disables_an_endpoint_and_others_hea
         receiver.answers(500)
         await happen(database, 20)
         await work.until_settled(pending=20)
-        await pass_time(database, timedelta(days=1))
+        for probes in range(1, 7):  # four hours apart, as the last retries are
+            await pass_time(database, timedelta(hours=4))
+            await work.until(lambda: len(receiver.posts) == 20 + probes)  # noqa: B023
+            await work.until(lambda: not work.deliverer.posting_to)
         await work.until(lambda: other.posts)
 
     disabled = await endpoint_of(database, endpoint)
@@ -552,19 +572,169 @@ async def test_bodies_in_hand_are_bounded(
     database: Database, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However much waits for an endpoint that does not answer."""
-    monkeypatch.setattr("app.webhooks.deliverer.LEAST_BYTES_EACH", 10_000)
-    monkeypatch.setattr("app.webhooks.deliverer.MOST_BYTES_EACH", 10_000)
-    monkeypatch.setattr(routes, "MOST_EVENTS_AT_ONCE", 10)
-    receiver.answer = answer_never
-    async with working(database) as work:
-        await add_endpoint(database, receiver.url)
-        async with database.transaction() as session:
-            for _ in range(100):
-                await events.record(session, "campaign.updated", 1, {"description": "x" * 1_000})
-        await work.until(lambda: len(receiver.posts) >= 10)
+    monkeypatch.setattr(deliverer, "SHARED_BYTES", 200_000)
+    monkeypatch.setattr(deliverer, "MOST_BYTES_EACH", 100_000)
+    monkeypatch.setattr(deliverer, "LEAST_BYTES_EACH", 30_000)
+    hanging = Receiver(answer_never)
+    async with receiving(hanging), working(database) as work:
+        urls = [f"{hanging.url}/{number}" for number in range(5)]
+        for url in (*urls, receiver.url):
+            await add_endpoint(database, url)
+        await tell(database, *[8_000] * 60)
+        most = 0
+
+        def all_arrived() -> bool:
+            nonlocal most
+            most = max(most, sum(route.bytes_in_hand for route in work.deliverer._routes.values()))
+            return len(receiver.posts) == 60
+
+        await work.until(all_arrived)
         for _ in range(5):
             await work.deliverer.turn()
-        assert 10 <= len(receiver.posts) <= 20
+        for route in work.deliverer._routes.values():
+            assert route.bytes_in_hand <= 100_000 + 11_000
+        assert most <= 200_000 + 6 * (30_000 + 11_000)
+        posted = Counter(post.path for post in hanging.posts)
+    assert len(posted) == 5 and min(posted.values()) >= 3  # their equal share, if no more
+
+
+async def test_a_body_that_would_be_too_large_is_split_before_it_is_posted(
+    database: Database, receiver: Receiver
+) -> None:
+    """Each event once and in order, whatever their sizes; only one that is too large by itself stays."""
+    sizes = [300_000, 10, 700_000, 1_200_000, 10, 10, 900_000, 90_000, *[30_000] * 90]
+    async with working(database, allowing(webhook_connections=1)) as work:
+        await add_endpoint(database, receiver.url, batch_size=50)
+        await tell(database, *sizes)
+        settled = await work.until_settled()
+
+    told = [post.told["events"] for post in receiver.posts]
+    assert [len(event["campaign"]["description"]) for events_ in told for event in events_] == sizes
+    assert {post.told["type"] for post in receiver.posts} == {"batch"}
+    assert all(
+        len(post.body) <= routes.MOST_BODY_BYTES or len(post.told["events"]) == 1 for post in receiver.posts
+    )
+    assert len(receiver.posts) == len(settled) == len(set(receiver.ids))
+    assert [each.size for each in sorted(settled, key=lambda each: receiver.ids.index(each.id))] == [
+        len(events_) for events_ in told
+    ]
+
+
+async def test_what_was_attempted_is_never_split(database: Database, receiver: Receiver) -> None:
+    async with working(database) as work:
+        endpoint = await add_endpoint(database, receiver.url, batch_size=50)
+        await happen(database, 10)
+        receiver.answers(500)
+        (before,) = await work.until_settled(pending=1)
+        async with database.transaction() as session:
+            await change_lease(session, endpoint, "me")
+            await delivering.split(session, "me", before, 2)
+        (after,) = await deliveries(database)
+    assert (after.holds, after.size) == (before.holds, 10)
+
+
+@given(st.lists(st.integers(1, 700), min_size=1, max_size=9), st.integers(1, 500))
+def test_portions_are_the_same_events_in_order(counts: list[int], most: int) -> None:
+    holds = [[f"e{number}", number, count] for number, count in enumerate(counts)]
+    made = delivering.portions(holds, most)
+    assert _places(part for portion in made for part in portion) == _places(holds)
+    assert [sum(part[2] for part in portion) for portion in made[:-1]] == [most] * (len(made) - 1)
+    assert 0 < sum(part[2] for part in made[-1]) <= most
+
+
+def _places(parts: Iterable[list[Any]]) -> list[tuple[str, int]]:
+    return [(event_id, place) for event_id, first, count in parts for place in range(first, first + count)]
+
+
+async def test_a_fault_of_one_queue_costs_no_other_its_turn(
+    database: Database, receiver: Receiver, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expand, asked = expanding.expand, list[str]()
+    broken = await add_endpoint(database, receiver.url + "/broken")
+    await add_endpoint(database, receiver.url)
+
+    async def breaking(session: AsyncSession, endpoint: Endpoint, want: int) -> int:
+        made = await expand(session, endpoint, want)
+        if endpoint.endpoint_id == broken.endpoint_id:
+            asked.append(endpoint.endpoint_id)
+            raise KeyError("a fault")
+        return made
+
+    monkeypatch.setattr(expanding, "expand", breaking)
+    await happen(database, 100)
+    settled = await work.until_settled()
+    assert len(settled) == len(receiver.posts) == 100
+    assert {each.status for each in settled} == {DELIVERED}
+    for _ in range(5):
+        work.deliverer._next_look = 0.0
+        await work.deliverer.turn()
+    assert 1 <= len(asked) <= 2  # together with the other, then alone, then not for a while
+
+    monkeypatch.setattr(expanding, "expand", expand)
+    monkeypatch.setattr(work.deliverer._routes[broken.endpoint_id], "_expands_at", 0.0)
+    await work.until(lambda: len(receiver.posts) == 200)
+
+
+async def test_an_endpoint_that_was_enabled_is_not_disabled_for_what_was_posted_before(
+    database: Database, receiver: Receiver
+) -> None:
+    """Three posts hang; one answers 410, somebody enables it, another answers 410: that one is old."""
+    go_on = [asyncio.Event() for _ in range(3)]
+
+    async def answer(post: Post) -> web.StreamResponse:
+        place = receiver.posts.index(post)
+        if place < 3:
+            await go_on[place].wait()
+        return web.Response(status=410 if place < 2 else 204)
+
+    receiver.answer = answer
+    async with working(database, allowing(webhook_connections=3, webhook_timeout_seconds=60)) as work:
+        endpoint = await add_endpoint(database, receiver.url)
+        await happen(database, 3)
+        await work.until(lambda: len(receiver.posts) == 3)
+        go_on[0].set()
+        route = work.deliverer._routes[endpoint.endpoint_id]
+        await work.until(lambda: not route.endpoint.enabled)
+        assert (await endpoint_of(database, endpoint)).disabled_reason == routes.GONE
+
+        await set_enabled(database, endpoint, True)
+        for _ in range(5):
+            work.deliverer._next_renewal = 0.0  # it writes
+            await work.deliverer.turn()
+            assert (await endpoint_of(database, endpoint)).enabled
+        go_on[1].set()
+        await happen(database)
+        await work.until(lambda: len(receiver.posts) >= 4)  # while the last of the old ones hangs still
+        for _ in range(5):
+            work.deliverer._next_look = work.deliverer._next_renewal = 0.0
+            await work.deliverer.turn()
+        now_ = await endpoint_of(database, endpoint)
+        assert (now_.enabled, now_.failures) == (True, 0)
+        go_on[2].set()
+        await work.until(lambda: not work.deliverer.posting_to)
+    assert len(receiver.posts) >= 4
+
+
+async def test_a_rest_that_somebody_ended_is_over_at_once(
+    database: Database, receiver: Receiver, work: Work
+) -> None:
+    """Whatever Retry-After asked for is for the deliveries; the rest is short, and a test ends it."""
+    receiver.answers(503, headers={"Retry-After": "86400"})
+    endpoint = await add_endpoint(database, receiver.url)
+    await happen(database, 30)
+    await work.until_settled(pending=30)
+    resting = await endpoint_of(database, endpoint)
+    assert resting.rests_until is not None and resting.failing_since is not None
+    assert resting.rests_until - resting.failing_since <= timedelta(minutes=1)
+    await change(database, endpoint, rests_until=resting.rests_until + timedelta(minutes=5))
+
+    receiver.answers(204)
+    async with database.transaction() as session:
+        await service.test(session, endpoint.endpoint_id)
+    settled = await work.until_settled(pending=30)
+    assert [each.status for each in settled] == [PENDING] * 30 + [DELIVERED]
+    well = await endpoint_of(database, endpoint)
+    assert (well.failures, well.rests_until) == (0, None)
 
 
 async def test_a_change_of_its_url_holds_at_once(database: Database, receiver: Receiver, work: Work) -> None:

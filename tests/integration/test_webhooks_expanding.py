@@ -1,6 +1,7 @@
 """Expansion: queues become deliveries, each event in one of them, in order and in the right numbers."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from app.webhooks import bodies, expanding, service
 from app.webhooks.expanding import MAX_BATCH, cut
 from app.webhooks.models import Delivery, DeliveryStatus, Endpoint, Queued
 from app.webhooks.queries import Head
+from app.webhooks.schedule import BACKOFF, next_attempt
 from tests.api.counting import statements
 from tests.integration.campaigning import add_users, create, start, work
 from tests.integration.hearing import SETTINGS, deliveries, dispatch, expand, hear, listen, posts
@@ -126,7 +128,7 @@ async def test_what_waited_for_three_days_is_failed_and_can_be_redelivered(datab
     await campaign(database, 5)
     await dispatch(database)
     await late(database, endpoint)
-    assert await expand(database, endpoint) == 0
+    assert await expand(database, endpoint) == 1  # which counts: a transaction makes no more than asked for
     (failed,) = await deliveries(database, endpoint)
     assert (failed.status, failed.size, failed.attempts) == (DeliveryStatus.FAILED, 5, 0)
     assert failed.error is not None and "three days" in failed.error
@@ -135,6 +137,85 @@ async def test_what_waited_for_three_days_is_failed_and_can_be_redelivered(datab
     assert (again.id, again.status, again.size) == (failed.id, DeliveryStatus.PENDING, 1)
     told = await hear(database, endpoint)
     assert [each["message"]["target_id"] for each in told] == [f"u{number:03}" for number in range(5)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 7, 500])
+async def test_a_batch_that_was_never_posted_loses_nothing_when_it_is_redelivered(
+    database: Database, batch_size: int
+) -> None:
+    """It is of several events, and the endpoint takes fewer of them in a post than it did."""
+    endpoint = await listen(database, batch_size=7)
+    await campaign(database, 4)
+    before = await hear(database, endpoint)
+    failed, *others = await deliveries(database, endpoint)
+    assert (len(failed.holds), failed.size, len(others)) == (3, 7, 1)
+    async with database.transaction() as session:
+        given_up = {"status": DeliveryStatus.FAILED, "next_attempt_at": None}
+        await session.execute(update(Delivery).where(col(Delivery.id) == failed.id).values(given_up))
+        await session.execute(update(Endpoint).values(batch_size=batch_size))
+    async with database.transaction() as session:
+        again = await service.redeliver(session, failed.id)
+    kept = min(batch_size, 7)
+    assert (again.id, again.size) == (failed.id, kept)
+    assert again.event_type == ("batch" if batch_size > 1 else "campaign.started")
+    told = await hear(database, endpoint)
+    assert told == before[:kept] + before[7:] + before[kept:7]
+
+
+@pytest.mark.parametrize("changes", [{"url": "https://hooks.example.com/new"}, {"enabled": True}])
+async def test_a_change_that_may_mend_it_ends_a_rest_and_forgets_no_failure(
+    database: Database, changes: dict[str, Any]
+) -> None:
+    endpoint = await listen(database)
+    before = await _resting(database)
+    async with database.transaction() as session:
+        same = await service.update(session, endpoint.endpoint_id, {"url": endpoint.url}, SETTINGS)
+        assert same.rests_until is not None
+        mended = await service.update(session, endpoint.endpoint_id, changes, SETTINGS)
+        assert (mended.failures, mended.failing_since, mended.rests_until) == (12, before, None)
+
+
+async def test_a_test_and_a_redelivery_end_a_rest_and_forget_no_failure(database: Database) -> None:
+    endpoint = await listen(database)
+    for _ in range(2):
+        before = await _resting(database)
+        async with database.transaction() as session:
+            made = await deliveries(database, endpoint)
+            if made:
+                await service.redeliver(session, made[0].id)
+            else:
+                await service.test(session, endpoint.endpoint_id)
+        async with database.read() as session:
+            row = await session.get_one(Endpoint, endpoint.endpoint_id)
+            assert (row.failures, row.failing_since, row.rests_until) == (12, before, None)
+
+
+async def _resting(database: Database) -> datetime:
+    """Sends every endpoint to rest; when they began to fail."""
+    since = datetime.now(UTC)
+    async with database.transaction() as session:
+        resting = {"failures": 12, "failing_since": since, "rests_until": since + timedelta(hours=4)}
+        await session.execute(update(Endpoint).values(resting))
+    return since
+
+
+async def test_a_redelivery_fails_as_often_as_a_new_delivery(database: Database) -> None:
+    """However many attempts it has behind it, which its row goes on counting."""
+    endpoint = await listen(database)
+    async with database.transaction() as session:
+        made = await service.test(session, endpoint.endpoint_id)
+        failed = {"status": DeliveryStatus.FAILED, "attempts": 23, "next_attempt_at": None}
+        await session.execute(update(Delivery).values(**failed, gives_up_at=made.created_at))
+    async with database.transaction() as session:
+        again = await service.redeliver(session, made.id)
+    assert again.attempts == 23 and again.next_attempt_at is not None
+    gaps, at = list[timedelta](), again.next_attempt_at
+    for attempts in range(24, 24 + len(BACKOFF)):
+        later = next_attempt(attempts, at, again.gives_up_at, chance=lambda: 0.0)
+        assert later is not None
+        gaps.append(later - at)
+        at = later
+    assert gaps == [step / 2 for step in BACKOFF]
 
 
 async def test_a_redelivery_is_the_same_post_again(database: Database) -> None:

@@ -174,9 +174,12 @@ def test_hostile_and_wrong_documents_are_refused_fast(document: str, code: str) 
     assert time.process_time() - begun < 1
 
 
-def test_misspelt_fields_get_no_suggestions() -> None:
-    with pytest.raises(Refused, match=r"^Cannot query field 'fewer' on type 'Query'\.$"):
+def test_misspelt_fields_get_suggestions_where_the_schema_may_be_read() -> None:
+    sentence = r"^Cannot query field 'fewer' on type 'Query'\."
+    with pytest.raises(Refused, match=sentence + r" Did you mean 'few'\?$"):
         Documents(SCHEMA, Settings()).admit("{ fewer }")
+    with pytest.raises(Refused, match=sentence + "$"):
+        Documents(SCHEMA, Settings(introspection=False)).admit("{ fewer }")
 
 
 def test_a_known_document_is_neither_parsed_nor_validated_again() -> None:

@@ -56,6 +56,14 @@ BREAKING = [
      "Query.a(n:) defaultValue was removed."),
     ("INPUT_FIELD_DEFAULT_VALUE_CHANGE", REST + "input I { a: Boolean! = true }",
      REST + "input I { a: Boolean! = false }", "I.a has changed defaultValue from true to false."),
+    ("INPUT_FIELD_DEFAULT_VALUE_CHANGE", REST + "input I { a: Int = 1 }", REST + "input I { a: Int }",
+     "I.a defaultValue was removed."),
+    ("ARG_DEFAULT_VALUE_ADDED", "type Query { a(n: Int): Int }", "type Query { a(n: Int = 1): Int }",
+     "Query.a(n:) added a defaultValue 1."),
+    ("ARG_DEFAULT_VALUE_ADDED", REST + "directive @d(n: Int) on FIELD",
+     REST + "directive @d(n: Int = null) on FIELD", "@d(n:) added a defaultValue null."),
+    ("INPUT_FIELD_DEFAULT_VALUE_ADDED", REST + "input I { a: Boolean }",
+     REST + "input I { a: Boolean = true }", "I.a added a defaultValue true."),
 ]  # fmt: skip
 HARMLESS = [
     ("type Query { a: Int }", 'type Query { "An a." a: Int }'),
@@ -63,6 +71,13 @@ HARMLESS = [
     ("type Query { a: Int }", "type Query { a: Int @deprecated }"),
     ("type Query { a: Int }", "type Query { a(n: Int, m: Int! = 1): Int }"),
     (REST + "input I { a: Int! }", REST + "input I { a: Int b: Int c: Int! = 1 }"),
+    ("type Query { a(n: Int!): Int }", "type Query { a(n: Int! = 1): Int }"),
+    (REST + "input I { a: Int! }", REST + "input I { a: Int! = 1 }"),
+    (REST + "directive @d(n: Int!) on FIELD", REST + "directive @d(n: Int! = 1) on FIELD"),
+    (
+        "schema { query: Q } type Q { a: Int }",
+        "schema { query: Q mutation: M } type Q { a: Int } type M { a: Int }",
+    ),
     ("enum E { A } type Query { a(e: E): Int }", "enum E { A B } type Query { a(e: E): Int }"),
 ]
 
@@ -137,6 +152,22 @@ def test_an_input_that_begins_to_take_one_of_its_fields_breaks() -> None:
     assert breaking(before, after) == ["Input I takes exactly one field now."]
 
 
+ROOTS = (
+    "schema {{ query: Query {} }} type Query {{ a: Int }} type Mutation {{ a: Int }} type Other {{ a: Int }}"
+)
+
+
+@pytest.mark.parametrize(
+    ("now", "sentence"),
+    [
+        ("", "The operation mutation was removed."),
+        ("mutation: Other", "The operation mutation changed its type from Mutation to Other."),
+    ],
+)
+def test_a_root_operation_that_goes_breaks_though_its_type_stays(now: str, sentence: str) -> None:
+    assert breaking(ROOTS.format("mutation: Mutation"), ROOTS.format(now)) == [sentence]
+
+
 def test_what_was_added_has_to_be_promised_and_then_cannot_go_silently(root: Path) -> None:
     (root / "schema.graphql").write_text("type Query { a: Int b: Int c: Int }")
     assert check(root) == [
@@ -153,6 +184,42 @@ def test_a_declaration_of_an_older_version_does_not_count_again(root: Path) -> N
     assert "- Field Query.b was removed." in check(root)
     changelog(root, newest="- Field Query.b\n  was removed. Ask for `a`.")
     assert accept(root) == []
+
+
+SENTENCE = "Field Query.b was removed."
+
+
+@pytest.mark.parametrize(
+    ("said", "declares"),
+    [
+        (f"- {SENTENCE}", True),
+        (f"* Breaking: `{SENTENCE}` Ask for `a`.", True),
+        (f"- Another.\n\n- {SENTENCE}\n- And another.", True),
+        (f"- Another:\n  - {SENTENCE}", True),
+        ("- Field\n  Query.b\n  was removed.", True),
+        (SENTENCE, False),
+        (f"Not true that {SENTENCE}", False),
+        (f"- Not true that {SENTENCE}", False),
+        (f"- X{SENTENCE}", False),
+        (f"- {SENTENCE}.", False),
+        (f"- {SENTENCE[:-1]} soon.", False),
+        (f"<!-- - {SENTENCE} -->", False),
+        (f"<!--\n- {SENTENCE}\n-->", False),
+        (f"<!--\n- {SENTENCE}\n", False),
+        ("- Field Query.b\n\nwas removed.", False),
+        ("- Field Query.b\n- was removed.", False),
+    ],
+)
+def test_only_a_list_item_declares(root: Path, said: str, declares: bool) -> None:
+    (root / "schema.graphql").write_text("type Query { a: Int }")
+    changelog(root, said)
+    assert (accept(root) == []) is declares
+
+
+@pytest.mark.parametrize("before", ["", "\n", "What changed.\n", "\nWhat changed.\n\n"])
+def test_the_newest_version_is_the_first_whatever_stands_before_it(before: str) -> None:
+    readme = f"# R\n{schema_changes.CHANGELOG}\n{before}### 0.2\n- new\n### 0.1\n- old\n## Z\n- other\n"
+    assert schema_changes.newest_changes(readme) == ["new"]
 
 
 def test_a_name_replaced_in_every_file_is_seen(root: Path) -> None:

@@ -1,5 +1,6 @@
 """When attempts come again, and when an endpoint rests: for whatever numbers."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from itertools import cycle
@@ -24,7 +25,11 @@ THREE_DAYS = timedelta(days=3)
 CHANCES = st.floats(0, 1, exclude_max=True)
 
 
-@given(attempts=st.integers(1, 1_000), chance=CHANCES, left=st.timedeltas(timedelta(seconds=-9), THREE_DAYS))
+@given(
+    attempts=st.integers(1, 1_000),
+    chance=CHANCES,
+    left=st.timedeltas(timedelta(seconds=-9), THREE_DAYS - sum(BACKOFF[:7], timedelta()) / 2),
+)
 def test_the_next_attempt_is_within_its_step_and_never_after_the_end(
     attempts: int, chance: float, left: timedelta
 ) -> None:
@@ -39,19 +44,25 @@ def test_the_next_attempt_is_within_its_step_and_never_after_the_end(
     assert NOW < again <= ends
 
 
-@given(chances=st.lists(CHANCES, min_size=1, max_size=50))
-def test_attempts_go_on_for_three_days_and_end_then(chances: list[float]) -> None:
+@given(chances=st.lists(CHANCES, min_size=1, max_size=50), before=st.integers(0, 60))
+def test_attempts_go_on_for_three_days_and_end_then(chances: list[float], before: int) -> None:
+    """As often after a redelivery, however many attempts were made before it."""
     at, ends, attempts, chance = NOW, NOW + THREE_DAYS, 0, cycle(chances).__next__
-    gaps = []
+    gaps = list[timedelta]()
     while True:
         attempts += 1
-        again = next_attempt(attempts, at, ends, chance=chance)
+        again = next_attempt(before + attempts, at, ends, chance=chance)
         if again is None:
             break
+        # anew it is by time that a step is reached: lucky chances skip none, unlucky ones may skip some
+        assert again == ends or again - at >= BACKOFF[min(attempts, len(BACKOFF)) - 1] / 2
+        if not before:
+            assert again - at <= BACKOFF[min(attempts, len(BACKOFF)) - 1]
         gaps.append(again - at)
         at = again
     assert at == ends  # the last attempt is made when the time is up
-    assert 20 <= attempts <= 48
+    assert BACKOFF[0] / 2 <= gaps[0] <= BACKOFF[0]
+    assert 18 <= attempts <= 48
     assert max(gaps) <= timedelta(hours=4)
 
 
@@ -69,7 +80,9 @@ def test_what_the_receiver_asks_for_is_granted_and_little_more(
 
 
 def test_what_is_asked_for_beyond_the_end_is_the_end() -> None:
-    assert next_attempt(1, NOW, NOW + timedelta(minutes=1), timedelta(minutes=2)) is None
+    ends = NOW + timedelta(minutes=1)
+    assert next_attempt(1, NOW, ends, timedelta(minutes=2)) == ends
+    assert next_attempt(2, ends, ends, timedelta(minutes=2)) is None
 
 
 @pytest.mark.parametrize(
@@ -129,11 +142,13 @@ def test_posts_that_were_in_flight_when_it_was_sent_to_rest_change_nothing() -> 
     assert health.after_failure(at, probe=True).failures == 11
 
 
-def test_it_rests_at_least_as_long_as_it_asks_for() -> None:
-    health, at = failed(9)
-    rested = health.after_failure(at, retry_after=timedelta(minutes=7))
-    assert rested.rests_until == at + timedelta(minutes=7)
-    assert timedelta(minutes=7) > LONGEST_REST
+@given(st.lists(st.timedeltas(timedelta(0), timedelta(days=2)), max_size=40), st.booleans())
+def test_no_rest_is_longer_than_five_minutes(pauses: list[timedelta], probe: bool) -> None:
+    health, at = HEALTHY, NOW
+    for pause in pauses:
+        at += pause
+        health = health.after_failure(at, probe=probe or not health.rests)
+        assert health.rests_until is not None and health.rests_until - at <= LONGEST_REST
 
 
 def test_a_day_of_nothing_but_failures_wears_it_out() -> None:
@@ -142,6 +157,27 @@ def test_a_day_of_nothing_but_failures_wears_it_out() -> None:
     assert not health.worn_out(NOW + timedelta(hours=23, minutes=59))
     assert health.worn_out(NOW + timedelta(days=1))
     assert not failed(9)[0].worn_out(NOW + timedelta(days=2))  # too few to tell
+
+
+@pytest.mark.parametrize("before", [1, 9, 10, 30])
+def test_a_day_in_which_nobody_posted_is_no_day_of_failures(before: int) -> None:
+    """Carillon was off: the day begins anew."""
+    health, at = failed(before)
+    back = at + timedelta(days=2)
+    for minutes in range(20):
+        health = health.after_failure(back + timedelta(minutes=minutes))
+        assert not health.worn_out(back + timedelta(minutes=minutes))
+    assert health.failing_since == back and health.failures == before + 20
+    for hours in range(4, 25, 4):
+        health = health.after_failure(back + timedelta(hours=hours))
+    assert health.worn_out(back + timedelta(days=1))
+
+
+def test_whoever_ends_a_rest_begins_the_day_anew() -> None:
+    health, at = failed(20, every=timedelta(hours=2))
+    assert health.worn_out(at)
+    again = replace(health, rests_until=None).after_failure(at)
+    assert (again.failures, again.failing_since, again.worn_out(at)) == (21, at, False)
 
 
 def test_a_delivery_whose_time_was_long_up_is_not_attempted() -> None:

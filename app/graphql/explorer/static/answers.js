@@ -2,46 +2,52 @@
 
 import { json } from "./colours.js";
 import { el } from "./dom.js";
+import { laidOut, part } from "./json.js";
 
 const MOST_COLOURED = 400_000; // characters; more takes the browser too long
 const MOST_EVENTS = 200;
 
-/** A JSON value, laid out and coloured. */
-export function shownJson(value) {
-  const text = JSON.stringify(value, null, 2);
+/** A JSON text, laid out and coloured. */
+export function shownJson(given) {
+  const text = laidOut(given);
   if (text.length > MOST_COLOURED) return el("pre", { class: "json" }, text);
   return el("pre", { class: "json" }, json(text).map((piece) =>
     (piece.class ? el("span", { class: piece.class }, piece.text) : piece.text)));
 }
 
-/** Top-level errors, and those of the payloads of mutations, in one form. */
-export function errorsOf(body) {
-  const top = (body.errors ?? []).map((error) => ({
+/** The top-level errors of an answer, and those of the payloads of a mutation, in one form. */
+function errorsOf(text, isMutation) {
+  const { errors, data } = JSON.parse(text);
+  const top = (errors ?? []).map((error, place) => ({
     code: error.extensions?.code ?? "ERROR",
     message: error.message,
     path: error.path ?? [],
     locations: error.locations ?? [],
-    details: detailsOf(error.extensions),
+    details: detailsOf(text, place, error.extensions),
   }));
-  const payloads = Object.entries(body.data ?? {}).flatMap(([name, payload]) =>
-    (Array.isArray(payload?.errors) ? payload.errors : []).map((error) => ({
-      code: error.code ?? "REFUSED",
-      message: error.message ?? "Refused; select message to be told why.",
-      path: [name, ...(error.path?.length ? ["input", ...error.path] : [])],
-      locations: [],
-      details: error.details ?? null,
-    })));
-  return [...top, ...payloads];
+  return isMutation ? [...top, ...Object.entries(data ?? {}).flatMap(([name, payload]) => refusalsOf(text, name, payload))] : top;
 }
 
-/** What programs are told beside the code. */
-function detailsOf({ code, details, ...rest } = {}) {
-  const all = { ...details, ...rest };
-  return Object.keys(all).length ? all : null;
+/** What a mutation's payload says that was refused. */
+function refusalsOf(text, name, payload) {
+  const errors = Array.isArray(payload?.errors) ? payload.errors : [];
+  return errors.map((error, place) => ({
+    code: error.code ?? "REFUSED",
+    message: error.message ?? "Refused; select message to be told why.",
+    path: [name, ...(error.path?.length ? ["input", ...error.path] : [])],
+    locations: [],
+    details: error.details ? part(text, "data", name, "errors", place, "details") : null,
+  }));
+}
+
+/** What programs are told beside the code, as JSON text. */
+function detailsOf(text, place, { code, details, ...rest } = {}) {
+  if (Object.keys(rest).length) return part(text, "errors", place, "extensions");
+  return details ? part(text, "errors", place, "extensions", "details") : null;
 }
 
 /** One error as a card. `goTo(line, column)` shows a place of the operation. */
-export function errorCard(error, goTo) {
+function errorCard(error, goTo) {
   return el("li", { class: "error" },
     el("p", {}, el("code", { class: "code" }, error.code), " ", error.message),
     el("p", { class: "where" },
@@ -51,12 +57,12 @@ export function errorCard(error, goTo) {
     error.details ? el("details", {}, el("summary", {}, "Details"), shownJson(error.details)) : null);
 }
 
-/** What a query or mutation answered. */
-export function shownAnswer(body, goTo) {
-  const errors = errorsOf(body);
+/** What an operation answered, of its JSON text. Payloads of a mutation may have refusals of their own. */
+export function shownAnswer(text, goTo, isMutation = false) {
+  const errors = errorsOf(text, isMutation);
   return [
     errors.length ? el("ul", { class: "errors", "aria-label": "Errors" }, errors.map((each) => errorCard(each, goTo))) : null,
-    shownJson(body),
+    shownJson(text),
   ].filter(Boolean);
 }
 
@@ -89,6 +95,6 @@ export class Events {
   }
 
   fail(errors) {
-    this.trouble.replaceChildren(...shownAnswer({ errors }, this.goTo).slice(0, 1));
+    this.trouble.replaceChildren(...shownAnswer(`{"errors":${errors}}`, this.goTo).slice(0, 1));
   }
 }

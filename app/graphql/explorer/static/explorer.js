@@ -7,6 +7,7 @@ import { Docs } from "./docs.js";
 import { byId, el, lasting, passing, settled } from "./dom.js";
 import { Editor } from "./editor.js";
 import { History } from "./history.js";
+import { extended, laidOut } from "./json.js";
 import { read } from "./language.js";
 import { splitting, tabbed, themed } from "./layout.js";
 import { prettified, prettifiedJson } from "./pretty.js";
@@ -37,10 +38,10 @@ query Newest {
 
 let schema = null;
 let running = null; // stops what runs
-let last = null; // the latest answer, to copy
+let last = ""; // the latest answer, to copy
 let introspected = 0; // the newest question for the schema
 
-const linked = fromLink() ?? lasting.get("operation") ?? { query: WELCOME, variables: "" };
+const linked = fromLink() ?? kept() ?? { query: WELCOME, variables: "" };
 const keyField = byId("key");
 const keep = settled(300, () => lasting.set("operation", { query: query.text, variables: variables.text }));
 
@@ -74,6 +75,12 @@ function fromLink() {
   const given = new URLSearchParams(location.hash.slice(1));
   const asked = given.get("query") ?? new URLSearchParams(location.search).get("query");
   return asked === null ? null : { query: asked, variables: given.get("variables") ?? "" };
+}
+
+/** The operation of the last visit, if what is stored is one. */
+function kept() {
+  const found = lasting.get("operation");
+  return [found?.query, found?.variables].every((text) => typeof text === "string") ? found : null;
 }
 
 function jsonProblems(text) {
@@ -140,7 +147,7 @@ async function run() {
     kind: operation?.kind ?? "query", title: operation?.name ?? firstField(query.text),
   });
   if (operation?.kind === "subscription") listen(request);
-  else await ask(request);
+  else await ask(request, operation?.kind === "mutation");
 }
 
 const firstField = (text) => /\{\s*(?:#[^\n]*\s*)*([_A-Za-z][_0-9A-Za-z]*)/.exec(text)?.[1] ?? "operation";
@@ -154,7 +161,7 @@ function requested() {
     variables.area.focus();
   } else {
     const operation = chosenOperation();
-    return { key: keyField.value.trim(), query: query.text, variables: given ? JSON.parse(given) : undefined, operationName: operation?.name };
+    return { key: keyField.value.trim(), query: query.text, variables: given, operationName: operation?.name };
   }
   return null;
 }
@@ -184,16 +191,16 @@ function working(stop) {
 
 const goTo = (line, column) => query.goTo(line, column);
 
-async function ask(request) {
+async function ask(request, isMutation) {
   const abort = new AbortController();
   working(() => abort.abort());
   say("Running …");
   try {
     const answer = await send(request, abort.signal);
-    last = answer.body;
+    last = answer.text;
     const bad = answer.status >= 400 || answer.body.errors;
-    say(`${answer.status} · ${Math.round(answer.milliseconds)} ms · ${size(answer.bytes)}`, bad ? "bad" : "good");
-    byId("result").replaceChildren(...shownAnswer(answer.body, goTo));
+    say(`${answer.status} · ${Math.round(answer.milliseconds)} ms · ${size(answer.text.length)}`, bad ? "bad" : "good");
+    byId("result").replaceChildren(...shownAnswer(answer.text, goTo, isMutation));
     byId("result").scrollTop = 0;
     byId("copy-answer").hidden = false;
   } catch (fault) {
@@ -248,8 +255,8 @@ function fillIn() {
     return;
   }
   const missing = declared.filter((each) => each.type && !(each.name in given));
-  const all = { ...given, ...Object.fromEntries(missing.map((each) => [each.name, sample(schema, each.type)])) };
-  variables.replace(0, variables.text.length, `${JSON.stringify(all, null, 2)}\n`);
+  const more = Object.fromEntries(missing.map((each) => [each.name, sample(schema, each.type)]));
+  variables.replace(0, variables.text.length, `${extended(variables.text, more)}\n`);
   tell(missing.length ? `Added ${missing.map((each) => `$${each.name}`).join(", ")}.` : "No variable is missing.");
 }
 
@@ -288,7 +295,9 @@ async function takeKey() {
     if (!viewer) docs.say("This key is not valid.");
     else await learn(key, turn);
   } catch (fault) {
-    if (turn === introspected) known(fault.message, "bad");
+    if (turn !== introspected) return;
+    known(fault.message, "bad");
+    docs.say(fault.message);
   }
 }
 
@@ -332,7 +341,7 @@ byId("run").addEventListener("click", run);
 byId("prettify").addEventListener("click", prettify);
 byId("fill").addEventListener("click", fillIn);
 byId("copy-link").addEventListener("click", () => copied(link(), "a link, without the key"));
-byId("copy-answer").addEventListener("click", () => copied(`${JSON.stringify(last, null, 2)}\n`, "the answer"));
+byId("copy-answer").addEventListener("click", () => copied(`${laidOut(last)}\n`, "the answer"));
 byId("key-show").addEventListener("click", (event) => {
   const hidden = keyField.type === "password";
   keyField.type = hidden ? "text" : "password";

@@ -4,12 +4,16 @@ import { el, lasting } from "./dom.js";
 
 const MOST = 60;
 
+/** Whether what was stored is an operation that was run. */
+const isEntry = (entry) => ["query", "variables", "kind", "title"].every((name) => typeof entry?.[name] === "string");
+
 export class History {
   /** `use({ query, variables })` takes what the reader wants to see again. */
   constructor(host, use) {
     this.host = host;
     this.use = use;
-    this.entries = lasting.get("history") ?? [];
+    const kept = lasting.get("history");
+    this.entries = Array.isArray(kept) ? kept.filter(isEntry) : [];
     this.draw();
   }
 

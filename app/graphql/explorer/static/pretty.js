@@ -1,5 +1,6 @@
 // Laying out documents and JSON.
 
+import { laidOut } from "./json.js";
 import { tokens } from "./language.js";
 
 const WIDTH = 88;
@@ -150,7 +151,8 @@ function between(before, token, depth) {
 export function prettifiedJson(text) {
   if (!text.trim()) return "";
   try {
-    return `${JSON.stringify(JSON.parse(text), null, 2)}\n`;
+    JSON.parse(text);
+    return `${laidOut(text)}\n`;
   } catch {
     return null;
   }
