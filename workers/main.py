@@ -4,7 +4,6 @@ Only the ear needs the queue. While that is away, the others go on by what the r
 """
 
 import asyncio
-import gc
 import signal
 from typing import Any
 
@@ -19,7 +18,7 @@ from app.queue import QUEUE, Job, deserialize, redis_settings, serialize
 from app.sending.engine import Engine
 from app.settings import Settings, load
 from workers.housekeeping import Housekeeping
-from workers.living import Pulse, unique_name, until_stopped
+from workers.living import Pulse, collect_rarely, unique_name, until_stopped
 from workers.segments import count_segments
 from workers.sending import SendingLoop, send
 
@@ -35,10 +34,7 @@ def main() -> None:
     with explained():
         settings = load()
         redis_url = valkey.url_for(settings)
-    # A batch makes 100,000 short-lived objects and no cycles: looking for cycles less often saves a tenth.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
+    collect_rarely()
     asyncio.run(_work(settings, redis_url))
 
 

@@ -5,7 +5,6 @@ hands the interpreter's lock over at every row).
 """
 
 import asyncio
-import gc
 import resource
 import signal
 import time
@@ -20,7 +19,7 @@ from app.settings import Settings, load
 from app.webhooks.deliverer import Deliverer
 from app.webhooks.posting import Poster
 from app.webhooks.service import MAX_ENDPOINTS
-from workers.living import STUCK_SECONDS, Pulse, unique_name, until_stopped
+from workers.living import STUCK_SECONDS, Pulse, collect_rarely, unique_name, until_stopped
 
 log = structlog.get_logger(__name__)
 
@@ -34,9 +33,7 @@ def main() -> None:
     with explained():
         settings = load()
         redis_url = valkey.url_for(settings)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
+    collect_rarely()
     asyncio.run(_work(_within_limits(settings), redis_url))
 
 

@@ -41,12 +41,12 @@ from strawberry.types.field import StrawberryField
 
 from app.graphql import keyed
 from app.graphql.columns import Completer, Computed, Field, Interface, Keyed, Leaf, List, NonNull, Object
+from app.graphql.limits import DEFINITION
 from app.graphql.nodes import Columns
 
 T = TypeVar("T")
 Details: TypeAlias = list[FieldDetails]
 
-DEFINITION = "strawberry-definition"
 MAX_UNDERSTOOD = 100
 
 

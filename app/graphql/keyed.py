@@ -13,11 +13,11 @@ from graphql import GraphQLType, get_named_type
 
 from app.graphql.context import Info
 from app.graphql.fields import Decorator
+from app.graphql.limits import DEFINITION
 from app.graphql.loaders import Loader
 from app.graphql.nodes import Node
 
 KEYED = "keyed"
-DEFINITION = "strawberry-definition"
 
 KeyOf = Callable[[Any], Hashable]
 LoadMany = Callable[[Info, Sequence[Any]], Awaitable[Sequence[Any]]]

@@ -206,14 +206,7 @@ class PostgresWriter:
 
     async def _stage(self, sending: Sending) -> None:
         await self._connection.execute(_STAGE)
-        columns: dict[str, Sequence[str | None]] = {
-            "target_id": sending.target_ids,
-            "cid": sending.cids,
-            "message_id": sending.message_ids,
-            "text": sending.texts,
-        }
-        if sending.parts is not None:
-            columns["attachments"], columns["custom"] = sending.parts
+        columns: dict[str, Sequence[str | None]] = {**sending.staged()}
         if sending.numbers is not None:
             seqs, are_created = sending.numbers
             columns["seq"] = list(map(str, seqs))

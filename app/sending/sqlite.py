@@ -194,14 +194,7 @@ class SqliteWriter:
         """Whether each message founds a channel of its own, with two members."""
         await self._connection.execute(_STAGE)
         await self._connection.execute("DELETE FROM staged")
-        columns: dict[str, Iterable[Any]] = {
-            "target_id": sending.target_ids,
-            "cid": sending.cids,
-            "message_id": sending.message_ids,
-            "text": sending.texts,
-        }
-        if sending.parts is not None:
-            columns["attachments"], columns["custom"] = sending.parts
+        columns: dict[str, Iterable[Any]] = {**sending.staged()}
         keys = None
         if shared.created is not None and sending.numbers is None:
             keys = shared.created.pair_keys(sending.cids, sending.target_ids)

@@ -147,6 +147,18 @@ class Sending:
             sending.numbers = ([entry.seq for entry in entries], [entry.created for entry in entries])
         return sending
 
+    def staged(self) -> dict[str, Sequence[str]]:
+        """The columns that both databases stage alike."""
+        columns = {
+            "target_id": self.target_ids,
+            "cid": self.cids,
+            "message_id": self.message_ids,
+            "text": self.texts,
+        }
+        if self.parts is not None:
+            columns["attachments"], columns["custom"] = self.parts
+        return columns
+
 
 class Entries(Sequence[Entry]):
     """The targets of a slice. Where all that are sent are alike, each into a new channel of its own, they are

@@ -118,7 +118,13 @@ async def add(
     numbered = list(zip(ids, range(first_seq, first_seq + len(ids)), parcels, strict=True))
     for expired in (True, False):
         rows = [
-            (delivery_id, seq, _type(endpoint, parcel), orjson.dumps(parcel.holds).decode(), parcel.size)
+            (
+                delivery_id,
+                seq,
+                body_type(endpoint, parcel.size, parcel.event_type),
+                orjson.dumps(parcel.holds).decode(),
+                parcel.size,
+            )
             for delivery_id, seq, parcel in numbered
             if parcel.expired is expired
         ]
@@ -127,8 +133,9 @@ async def add(
     return ids
 
 
-def _type(endpoint: Endpoint, parcel: Parcel) -> str:
-    return BATCH if endpoint.batch_size > 1 or parcel.size > 1 else parcel.event_type
+def body_type(endpoint: Endpoint, size: int, event_type: str) -> str:
+    """The type of a body of so many events, the only one of which is of `event_type`."""
+    return BATCH if endpoint.batch_size > 1 or size > 1 else event_type
 
 
 def _begin(endpoint: Endpoint, expired: bool, at: datetime) -> dict[str, Any]:

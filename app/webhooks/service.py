@@ -22,7 +22,7 @@ from app.validation import Problems
 from app.webhooks import expanding, queries
 from app.webhooks.addresses import check_url
 from app.webhooks.expanding import MAX_BATCH, Parcel
-from app.webhooks.models import BATCH, Delivery, DeliveryStatus, Endpoint
+from app.webhooks.models import Delivery, DeliveryStatus, Endpoint
 from app.webhooks.schedule import GIVES_UP_AFTER
 
 MAX_ENDPOINTS = 50
@@ -161,10 +161,8 @@ async def _fit(session: AsyncSession, endpoint: Endpoint, delivery: Delivery, gi
         await queries.requeue(session, endpoint.endpoint_id, left, gives_up_at)
     delivery.holds, delivery.size = kept, sum(count for _, _, count in kept)
     event = await session.get(Event, kept[0][0])
-    if endpoint.batch_size > 1:
-        delivery.event_type = BATCH
-    elif event is not None:
-        delivery.event_type = event.type
+    event_type = delivery.event_type if event is None else event.type
+    delivery.event_type = expanding.body_type(endpoint, delivery.size, event_type)
 
 
 def _divided(holds: Sequence[Sequence[Any]], most: int) -> tuple[list[list[Any]], list[list[Any]]]:

