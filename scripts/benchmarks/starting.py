@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -11,6 +10,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.acceptance.instances import free_port
 
 _PROGRAM = Path(sys.executable).with_name("carillon")
 _SECONDS_TO_START = 60.0
@@ -25,9 +26,7 @@ def starts(repeat: int) -> list[float]:
 
 
 def _start_and_stop(directory: Path) -> float:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     began = time.perf_counter()
     with _running(directory, port) as process:
         while not _is_ready(port):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import re
 import signal
 import socket
@@ -21,12 +22,17 @@ ADMIN_KEY = "car_acceptance_tests_admin_key"
 STOPPED_WITHIN = 5.0
 
 
+# Below those that outgoing connections get: one of them could take a free port before its server does.
+FIRST_PORT, LAST_PORT = 10_000, 32_000
+
+
 def free_port() -> int:
     """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        port = random.randint(FIRST_PORT, LAST_PORT)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def until(seconds: float, what: str, happened: Callable[[], Any]) -> Any:
