@@ -222,7 +222,7 @@ class Engine:
         if picked is None:
             return Sending.NOTHING_OPEN, 0
         batch_no, attempts, pending = picked
-        isolate = attempts > (isolation.MAX_TRIES if pending > 1 else isolation.MAX_TRIES_ALONE)
+        isolate = isolation.is_broken(attempts, pending)
         if isolate and not self._is_confirmed(campaign.campaign_no, batch_no, pending):
             await self._forgive(campaign.campaign_no, batch_no)
             return Sending.GIVEN_BACK, 0

@@ -9,7 +9,7 @@ from app.campaigns.states import Status
 from app.database import changed, now
 from app.ids import new_uuid
 from app.ledger.models import Batch, BatchTargets, OutcomeReason, Plan
-from app.sending.batches import Made, close_batch, lock_batch, writer_of
+from app.sending.batches import BatchTaken, Made, close_batch, lock_batch, writer_of
 from app.sending.running import ensure_running
 from app.sending.writing import Entry, Sending, Shared
 
@@ -21,14 +21,28 @@ MAX_TRIES_ALONE = 5  # crashes have other reasons too: the last one standing get
 TRIES_OF_A_HALF = MAX_TRIES - 1
 
 
+def is_broken(attempts: int, pending: int) -> bool:
+    """Whether a batch has failed as often as it may."""
+    return attempts > (MAX_TRIES if pending > 1 else MAX_TRIES_ALONE)
+
+
 async def isolate(session: AsyncSession, campaign_no: int, batch_no: int) -> None:
     """Halves a batch that failed `MAX_TRIES` times; a batch of one, after `MAX_TRIES_ALONE`, is settled as
     FAILED INTERNAL_ERROR.
 
-    Raises `BatchTaken` or `CampaignNotRunning`. Locks the plan, then the batch.
+    Raises `BatchTaken` or `CampaignNotRunning`. Locks the plan, then the batch; what that has come to by then
+    decides. Two workers may have judged the same batch: when the first has halved it, the half that kept its
+    number is not broken, and a healthy recipient who stood alone in there failed for his neighbour.
     """
     plan = await session.execute(select(Plan).where(col(Plan.campaign_no) == campaign_no).with_for_update())
     target_ids = await lock_batch(session, campaign_no, batch_no)
+    attempts = await session.execute(
+        select(col(Batch.attempts)).where(
+            col(Batch.campaign_no) == campaign_no, col(Batch.batch_no) == batch_no
+        )
+    )
+    if not is_broken(attempts.scalar_one(), len(target_ids)):
+        raise BatchTaken
     if len(target_ids) > 1:
         await _halve(session, plan.scalar_one(), batch_no, target_ids)
     else:

@@ -17,7 +17,7 @@ from app.channels.models import Channel, Member
 from app.database import Database, took_too_long
 from app.errors import QuotaExceeded
 from app.ledger.models import Batch, Plan, Rate, Recipient
-from app.sending import batches, planning
+from app.sending import batches, isolation, planning
 from app.sending import engine as sending
 from app.sending import outcomes as deciding
 from app.usage import service as usage
@@ -507,6 +507,21 @@ async def test_a_batch_that_waits_for_a_channel_is_given_back(database: Database
         assert worker._backoff == {}
         assert (await books(database, campaign)).pending == 1
     assert (await work(database)).status == "COMPLETED"
+
+
+async def test_two_workers_that_halve_a_batch_fail_nobody_by_it(database: Database) -> None:
+    """Each has seen it fail too often; the second finds a half of one, who has not."""
+    campaign = await a_campaign(database, ["ann", "bob"])
+    await planning.plan_chunk(database, campaign.campaign_no, capacity=None)
+    async with database.transaction() as session:
+        await session.execute(update(Batch).values(attempts=isolation.MAX_TRIES + 1))
+        batch_no = (await session.execute(select(col(Batch.batch_no)))).scalar_one()
+    async with database.transaction() as session:
+        await isolation.isolate(session, campaign.campaign_no, batch_no)
+    with pytest.raises(batches.BatchTaken):
+        async with database.transaction() as session:
+            await isolation.isolate(session, campaign.campaign_no, batch_no)
+    assert (await books(database, await work(database))).sent == 2
 
 
 async def test_workers_that_want_the_same_batch_do_not_take_it_for_broken(database: Database) -> None:
