@@ -1,4 +1,4 @@
-"""The sending loop of one worker: a slice of every running campaign in turn.
+"""The sending loop of one worker: a slice of a running campaign at a time, of the one that has had least.
 
 The rows say what there is to do, so any number of engines work side by side, and one that dies leaves
 nothing behind. Nothing here needs the queue: it only wakes the loop sooner.
@@ -25,11 +25,15 @@ from app.sending.planning import Planning, plan_chunk
 from app.sending.retrying import retry_chunk
 from app.sending.running import CampaignNotRunning
 from app.sending.throttle import Reservation
+from app.sending.turns import Turns
 
 log = structlog.get_logger(__name__)
 
 IDLE_SECONDS = 2.0  # how long a lost wake-up can cost
 OTHERS_AT_WORK_SECONDS = 0.1  # another worker holds the last batches: look again for what it leaves
+SECONDS_BETWEEN_LOOKS = 0.1  # at what has come new, while others are sent: a campaign begins this much late
+LONG_PLANNING_SECONDS = 0.05  # then the slice that follows is a turn of its own
+SECONDS_OF_ANOTHERS_PLANNING = 2.0  # one worker plans a campaign; what it leaves behind another takes over
 FIRST_BACKOFF_SECONDS = 0.1
 MAX_BACKOFF_SECONDS = 5.0
 SECONDS_TO_FORGET_FAULTS = 30.0  # that nothing followed
@@ -71,6 +75,7 @@ class Engine:
     messages_per_second: int | None = None
     monthly_messages: int | None = None
     seconds_to_confirm: float = 1.0  # before a batch is isolated: see `_is_confirmed`
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)  # once set, no further slice begins
     sent: int = 0
     _sent_at: dict[int, float] = field(default_factory=dict)
     _blueprints: Blueprints = field(default_factory=Blueprints)
@@ -78,18 +83,40 @@ class Engine:
     _backoff: dict[int, Backoff] = field(default_factory=dict)
     _unforgiven: list[tuple[int, int]] = field(default_factory=list)
     _suspected: dict[tuple[int, int, int], float] = field(default_factory=dict)
+    _turns: Turns = field(default_factory=Turns)
+    _sharing: int = 1
+    _planned_now: set[int] = field(default_factory=set)
+    _planned_elsewhere: dict[int, float] = field(default_factory=dict)
 
     async def turn(self) -> float:
-        """A slice of each campaign that has work. Returns the seconds until the next turn is worth it."""
+        """A slice of each campaign that has work, or of as many as a tenth of a second is enough for: those
+        that have had least. Returns the seconds until the next turn is worth it."""
         async with self.database.read() as session:
             working = await queries.working(session)
-        running = {campaign.campaign_no for campaign in working}
+        self._forget_all_but({campaign.campaign_no for campaign in working})
+        self._sharing = max(1, len(working))
+        waits, clock = list[float](), asyncio.get_running_loop().time
+        look_again = clock() + SECONDS_BETWEEN_LOOKS
+        for campaign in sorted(working, key=lambda each: self._turns.place(each.campaign_no)):
+            if self.stopping.is_set() or clock() > look_again:
+                return 0.0
+            self._turns.begin(campaign.campaign_no)
+            began = clock()
+            waits.append(await self._campaign(campaign))
+            self._turns.end(campaign.campaign_no, clock() - began)
+            await asyncio.sleep(0)  # on SQLite nothing else lets housekeeping and signals in
+        return min(waits, default=IDLE_SECONDS)
+
+    def _forget_all_but(self, running: set[int]) -> None:
+        self._turns.keep(running)
+        self._planned_now &= running
+        self._planned_elsewhere = {
+            number: until for number, until in self._planned_elsewhere.items() if number in running
+        }
         self._sent_at = {number: at for number, at in self._sent_at.items() if number in running}
         self._reserved = {number: held for number, held in self._reserved.items() if number in running}
         self._backoff = {number: held for number, held in self._backoff.items() if number in running}
         self._suspected = {batch: at for batch, at in self._suspected.items() if batch[0] in running}
-        waits = [await self._campaign(campaign) for campaign in working]
-        return min(waits, default=IDLE_SECONDS)
 
     def campaigns_at_work(self) -> int:
         """For how many campaigns that run it has written within the last ten seconds."""
@@ -148,18 +175,30 @@ class Engine:
             await self.publisher.publish(campaign.campaign_no)
 
     async def _work_on(self, campaign: Working) -> float:
-        planned, overtaken = campaign.planned, False
-        if not planned:
+        number, clock, outcome = campaign.campaign_no, asyncio.get_running_loop().time, None
+        began = clock()
+        if not campaign.planned and self._should_plan(number, began):
             outcome = await self._plan(campaign)
-            await self.publisher.publish(campaign.campaign_no)
+            await self.publisher.publish(number)
             if outcome == Planning.OVER_QUOTA:
                 return IDLE_SECONDS
-            planned = outcome == Planning.FINISHED
-            overtaken = outcome == Planning.OVERTAKEN
+            if outcome == Planning.OVERTAKEN:
+                self._planned_elsewhere[number] = clock() + SECONDS_OF_ANOTHERS_PLANNING
+        planned = campaign.planned or outcome == Planning.FINISHED
         if campaign.status == Status.PAUSED:
-            return IDLE_SECONDS if planned or overtaken else 0.0
-        wait = await self._send(campaign, planned)
-        return max(wait, OTHERS_AT_WORK_SECONDS) if overtaken else wait
+            return 0.0 if outcome == Planning.STORED else IDLE_SECONDS
+        if outcome is not None and self._sharing > 1 and clock() - began > LONG_PLANNING_SECONDS:
+            self._planned_now.add(number)
+            return 0.0
+        return await self._send(campaign, planned)
+
+    def _should_plan(self, number: int, now: float) -> bool:
+        """Not if another worker was faster just now, nor if what was planned last is still to get its slice:
+        planning would keep the messages waiting."""
+        if number in self._planned_now:
+            self._planned_now.discard(number)
+            return False
+        return now >= self._planned_elsewhere.get(number, now)
 
     async def _plan(self, campaign: Working) -> Planning:
         if campaign.retrying:
@@ -175,29 +214,34 @@ class Engine:
             return 0.0
         if outcome == Sending.FAILED:
             return FIRST_BACKOFF_SECONDS
-        if not planned:
-            return 0.0
+        if not planned:  # what another worker plans may take it a moment
+            return OTHERS_AT_WORK_SECONDS if campaign.campaign_no in self._planned_elsewhere else 0.0
         return await self._finish(campaign)
 
     async def _pace(self, campaign: Working) -> tuple[Reservation | None, float]:
         """The slice that is reserved for this campaign, and how long until it may be sent. What was reserved
-        at another pace is dropped, so that a new one takes effect at once."""
-        now = asyncio.get_running_loop().time()
-        limits = throttle.limits_of(
-            campaign.campaign_no, campaign.max_messages_per_second, self.messages_per_second
-        )
-        reservation, at = self._reserved.pop(campaign.campaign_no, (None, now))
-        if reservation is None or reservation.limits != limits:
+        at another pace is dropped, so that a new one takes effect at once; what could not be sent in time is
+        given back, or all workers would send theirs at once after a moment in which nothing went."""
+        number, clock = campaign.campaign_no, asyncio.get_running_loop().time
+        limits = throttle.limits_of(number, campaign.max_messages_per_second, self.messages_per_second)
+        reservation, at = self._reserved.pop(number, (None, 0.0))
+        if reservation is not None and reservation.limits != limits:
+            reservation = None
+        if reservation is not None and clock() > at + throttle.LATEST_SECONDS:
+            await throttle.give_back(self.database, reservation, reservation.messages)
+            reservation = None
+        if reservation is None:
             reservation = await throttle.reserve(
                 self.database,
-                campaign.campaign_no,
+                number,
                 campaign.max_messages_per_second,
                 self.messages_per_second,
+                self._sharing,
             )
-            at = now + (reservation.wait if reservation else 0.0)
-        if reservation is not None and at > now:
-            self._reserved[campaign.campaign_no] = (reservation, at)
-            return reservation, at - now
+            at = clock() + (reservation.wait if reservation else 0.0)
+        if reservation is not None and at > clock():
+            self._reserved[number] = (reservation, at)
+            return reservation, at - clock()
         return reservation, 0.0
 
     async def _send_slice(self, campaign: Working, reservation: Reservation | None) -> Sending:
@@ -207,7 +251,7 @@ class Engine:
         left, outcome = reservation.messages, Sending.SENT
         clock = asyncio.get_running_loop().time
         until = clock() + throttle.SLICE_SECONDS
-        while left > 0 and outcome == Sending.SENT and clock() < until:
+        while left > 0 and outcome == Sending.SENT and clock() < until and not self.stopping.is_set():
             outcome, settled = await self._send_batch(campaign, left)
             left -= settled
         await throttle.give_back(self.database, reservation, left)
