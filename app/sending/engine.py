@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 IDLE_SECONDS = 2.0  # how long a lost wake-up can cost
 OTHERS_AT_WORK_SECONDS = 0.1  # another worker holds the last batches: look again for what it leaves
-SECONDS_BETWEEN_LOOKS = 0.1  # at what has come new, while others are sent: a campaign begins this much late
+SECONDS_BETWEEN_LOOKS = 0.05  # at what has come new, while others are sent: a campaign begins this much late
 LONG_PLANNING_SECONDS = 0.05  # then the slice that follows is a turn of its own
 SECONDS_OF_ANOTHERS_PLANNING = 2.0  # one worker plans a campaign; what it leaves behind another takes over
 FIRST_BACKOFF_SECONDS = 0.1
@@ -89,7 +89,7 @@ class Engine:
     _planned_elsewhere: dict[int, float] = field(default_factory=dict)
 
     async def turn(self) -> float:
-        """A slice of each campaign that has work, or of as many as a tenth of a second is enough for: those
+        """A slice of each campaign that has work, or of as many as 50 ms are enough for: those
         that have had least. Returns the seconds until the next turn is worth it."""
         async with self.database.read() as session:
             working = await queries.working(session)
