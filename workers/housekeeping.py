@@ -73,6 +73,7 @@ class Housekeeping:
                 self._sending.wake()
                 await self._step(self._release_capacity)
                 await self._step(self._database.checkpoint_if_large)  # what the API wrote, not only batches
+                await self._step(self._keep_reserve)
                 await _wait(self._bell, await self._seconds_to_next() if settled else LONGEST_SLEEP_SECONDS)
         finally:
             for count in self._counting.values():
@@ -143,6 +144,10 @@ class Housekeeping:
             reason=campaign.status_reason,
         )
         await self._publisher.publish(campaign_no)
+
+    async def _keep_reserve(self) -> None:
+        if self._database.reserve is not None:
+            self._database.reserve.keep()
 
     async def _release_capacity(self) -> None:
         async with self._database.read() as session:

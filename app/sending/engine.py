@@ -79,12 +79,12 @@ class Engine:
     sent: int = 0
     _sent_at: dict[int, float] = field(default_factory=dict)
     _blueprints: Blueprints = field(default_factory=Blueprints)
-    _reserved: dict[int, tuple[Reservation, float]] = field(default_factory=dict)
+    _free_at: dict[int, float] = field(default_factory=dict)
     _backoff: dict[int, Backoff] = field(default_factory=dict)
     _unforgiven: list[tuple[int, int]] = field(default_factory=list)
     _suspected: dict[tuple[int, int, int], float] = field(default_factory=dict)
     _turns: Turns = field(default_factory=Turns)
-    _sharing: int = 1
+    _alone: bool = True
     _planned_now: set[int] = field(default_factory=set)
     _planned_elsewhere: dict[int, float] = field(default_factory=dict)
 
@@ -94,16 +94,15 @@ class Engine:
         async with self.database.read() as session:
             working = await queries.working(session)
         self._forget_all_but({campaign.campaign_no for campaign in working})
-        self._sharing = max(1, len(working))
+        self._alone = len(working) == 1
         waits, clock = list[float](), asyncio.get_running_loop().time
         look_again = clock() + SECONDS_BETWEEN_LOOKS
         for campaign in sorted(working, key=lambda each: self._turns.place(each.campaign_no)):
             if self.stopping.is_set() or clock() > look_again:
                 return 0.0
-            self._turns.begin(campaign.campaign_no)
             began = clock()
             waits.append(await self._campaign(campaign))
-            self._turns.end(campaign.campaign_no, clock() - began)
+            self._turns.end(campaign.campaign_no, clock() - began, busy=waits[-1] <= 0)
             await asyncio.sleep(0)  # on SQLite nothing else lets housekeeping and signals in
         return min(waits, default=IDLE_SECONDS)
 
@@ -114,7 +113,9 @@ class Engine:
             number: until for number, until in self._planned_elsewhere.items() if number in running
         }
         self._sent_at = {number: at for number, at in self._sent_at.items() if number in running}
-        self._reserved = {number: held for number, held in self._reserved.items() if number in running}
+        self._free_at = {
+            scope: at for scope, at in self._free_at.items() if scope in running or scope == throttle.SERVER
+        }
         self._backoff = {number: held for number, held in self._backoff.items() if number in running}
         self._suspected = {batch: at for batch, at in self._suspected.items() if batch[0] in running}
 
@@ -165,14 +166,25 @@ class Engine:
             log.error("it keeps failing", campaign=campaign.campaign_id, incident=incident, error=str(error))
             message = KEEPS_FAILING.format(incident)
         try:
-            async with self.database.transaction() as session:
-                paused = await lifecycle.pause_for_fault(session, campaign.campaign_no, reason, message)
+            await self._store_pause(campaign, reason, message)
         except Exception as failure:  # nothing can be stored now: the next try comes in some seconds anyway
             log.warning("could not be paused", campaign=campaign.campaign_id, error=str(failure))
-            return
+
+    async def _store_pause(self, campaign: Working, reason: StatusReason, message: str) -> None:
+        """Pauses it, if there is no room even for that in what was kept for this."""
+        number, reserve = campaign.campaign_no, self.database.reserve
+        try:
+            async with self.database.transaction() as session:
+                paused = await lifecycle.pause_for_fault(session, number, reason, message)
+        except Exception as failure:
+            if not storage_is_full(failure) or reserve is None or not reserve.give_up():
+                raise
+            log.warning("the disk is full; the room kept for this is given up")
+            async with self.database.transaction() as session:
+                paused = await lifecycle.pause_for_fault(session, number, reason, message)
         if paused is not None:
-            del self._backoff[campaign.campaign_no]
-            await self.publisher.publish(campaign.campaign_no)
+            del self._backoff[number]
+            await self.publisher.publish(number)
 
     async def _work_on(self, campaign: Working) -> float:
         number, clock, outcome = campaign.campaign_no, asyncio.get_running_loop().time, None
@@ -187,7 +199,7 @@ class Engine:
         planned = campaign.planned or outcome == Planning.FINISHED
         if campaign.status == Status.PAUSED:
             return 0.0 if outcome == Planning.STORED else IDLE_SECONDS
-        if outcome is not None and self._sharing > 1 and clock() - began > LONG_PLANNING_SECONDS:
+        if outcome is not None and not self._alone and clock() - began > LONG_PLANNING_SECONDS:
             self._planned_now.add(number)
             return 0.0
         return await self._send(campaign, planned)
@@ -219,30 +231,19 @@ class Engine:
         return await self._finish(campaign)
 
     async def _pace(self, campaign: Working) -> tuple[Reservation | None, float]:
-        """The slice that is reserved for this campaign, and how long until it may be sent. What was reserved
-        at another pace is dropped, so that a new one takes effect at once; what could not be sent in time is
-        given back, or all workers would send theirs at once after a moment in which nothing went."""
-        number, clock = campaign.campaign_no, asyncio.get_running_loop().time
-        limits = throttle.limits_of(number, campaign.max_messages_per_second, self.messages_per_second)
-        reservation, at = self._reserved.pop(number, (None, 0.0))
-        if reservation is not None and reservation.limits != limits:
-            reservation = None
-        if reservation is not None and clock() > at + throttle.LATEST_SECONDS:
-            await throttle.give_back(self.database, reservation, reservation.messages)
-            reservation = None
-        if reservation is None:
-            reservation = await throttle.reserve(
-                self.database,
-                number,
-                campaign.max_messages_per_second,
-                self.messages_per_second,
-                self._sharing,
-            )
-            at = clock() + (reservation.wait if reservation else 0.0)
-        if reservation is not None and at > clock():
-            self._reserved[number] = (reservation, at)
-            return reservation, at - clock()
-        return reservation, 0.0
+        """The slice that is reserved for this campaign, None if it has no limit; or how long until one may
+        be. Of limits that others share only what was seen last is known: it may be later."""
+        limits = throttle.limits_of(
+            campaign.campaign_no, campaign.max_messages_per_second, self.messages_per_second
+        )
+        clock = asyncio.get_running_loop().time
+        wait = max((self._free_at.get(scope, 0.0) for scope, _ in limits), default=0.0) - clock()
+        if wait > 0 or not limits:
+            return None, max(0.0, wait)
+        reservation = await throttle.reserve(self.database, limits)
+        for (scope, _), seconds in zip(limits, reservation.waits, strict=True):
+            self._free_at[scope] = clock() + seconds
+        return reservation, 0.0 if reservation.messages else max(reservation.waits)
 
     async def _send_slice(self, campaign: Working, reservation: Reservation | None) -> Sending:
         """One batch; of a paced campaign as many batches, or as little of one, as the slice has messages."""
