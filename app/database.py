@@ -29,6 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 from sqlalchemy.types import JSON, TypeDecorator
 
 from app.inline_sqlite import InlineConnection
+from app.reserve import Reserve
 
 log = structlog.get_logger(__name__)
 
@@ -154,12 +155,14 @@ class Database:
         self.url = make_url(url)
         self.dialect: DialectName = "sqlite" if self.url.drivername.startswith("sqlite") else "postgresql"
         self._turnstile: Turnstile | None = None
+        self.reserve: Reserve | None = None  # SQLite only: another machine's disk is not ours to keep
         self._checkpoint_after = 0.0
         if self.dialect == "sqlite":
             path = Path(self.url.database or "").resolve()
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path
             self._turnstile = Turnstile(path.with_name(path.name + "-turnstile"))
+            self.reserve = Reserve(path.with_name(path.name + "-reserve"))
             kind = {"durable": durable, "inline": inline}
             self._reader = _sqlite_engine(self.url, begin="BEGIN", pool_size=pool_size, **kind)
             self._writer = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE", pool_size=2, **kind)
@@ -294,6 +297,8 @@ def is_infrastructure(error: BaseException) -> bool:
     """Whether the database itself failed (away, locked, full, deadlocked) rather than what it was asked."""
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or is_infrastructure(error.orig or Exception())
+    if storage_is_full(error):
+        return True
     return isinstance(
         error,
         sqlite3.OperationalError | psycopg.OperationalError | psycopg.InterfaceError | PoolTimeout | OSError,
@@ -306,6 +311,8 @@ def storage_is_full(error: BaseException) -> bool:
     if isinstance(cause, sqlite3.Error):
         # A write into the page cache fails for want of room only; of a quota or a limit SQLite says no more.
         return cause.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+    if isinstance(cause, psycopg.errors.InternalError_):  # PostgreSQL knows only one of them by a code
+        return any(os.strerror(number) in str(cause) for number in (errno.EFBIG, errno.EDQUOT))
     return isinstance(cause, psycopg.errors.DiskFull) or (
         isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     )

@@ -27,6 +27,8 @@ from workers.sending import SendingLoop
 log = structlog.get_logger(__name__)
 
 LONGEST_SLEEP_SECONDS = 2.0
+SECONDS_WHILE_COUNTING = 0.2  # what is being counted is still due, which says nothing of when the next one is
+COUNTED_AT_ONCE = 2  # of the four connections that a worker has
 SECONDS_BETWEEN_PRUNINGS = 10.0
 
 
@@ -44,6 +46,13 @@ class Housekeeping:
         self._database = database
         self._publisher = publisher
         self._sending = sending
+        self._bell = asyncio.Event()
+        self._counting: dict[int, asyncio.Task[bool]] = {}
+        self._free_to_count = asyncio.Semaphore(COUNTED_AT_ONCE)
+
+    def wake(self) -> None:
+        """Something may be due earlier than it was: look now."""
+        self._bell.set()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping` is set. What may take long runs beside what has to be in time."""
@@ -57,12 +66,19 @@ class Housekeeping:
 
     async def _in_time(self, stopping: asyncio.Event) -> None:
         """A round at the next due time, and one every two seconds at least."""
-        while not stopping.is_set():
-            settled = await self._step(self._settle_due)
-            self._sending.wake()
-            await self._step(self._release_capacity)
-            await self._step(self._database.checkpoint_if_large)  # what the API wrote, not only batches
-            await _wait(stopping, await self._seconds_to_next() if settled else LONGEST_SLEEP_SECONDS)
+        try:
+            while not stopping.is_set():
+                self._bell.clear()
+                settled = await self._step(self._settle_due)
+                self._sending.wake()
+                await self._step(self._release_capacity)
+                await self._step(self._database.checkpoint_if_large)  # what the API wrote, not only batches
+                await self._step(self._keep_reserve)
+                await _wait(self._bell, await self._seconds_to_next() if settled else LONGEST_SLEEP_SECONDS)
+        finally:
+            for count in self._counting.values():
+                count.cancel()
+            await asyncio.gather(*self._counting.values(), return_exceptions=True)
 
     async def _every(
         self, seconds: float, step: Callable[[], Awaitable[None]], stopping: asyncio.Event
@@ -86,16 +102,37 @@ class Housekeeping:
         return True
 
     async def _settle_due(self) -> None:
-        """Starts and stops campaigns whose time has come."""
+        """Starts and stops campaigns whose time has come. With a monthly capacity an audience is counted
+        before it starts: that goes on beside, so that no other start or stop comes late."""
         async with self._database.read() as session:
             due = await queries.due(session, await now(session))
-        settled = [await self._step(partial(self._settle, campaign_no)) for campaign_no in due]
+            starting = set(await queries.to_start(session, due)) if self._settings.monthly_messages else set()
+        for campaign_no in starting - self._counting.keys():
+            count = asyncio.create_task(self._step(partial(self._count_and_settle, campaign_no)))
+            self._counting[campaign_no] = count
+        settled = [
+            await self._step(partial(self._settle, campaign_no, 0))
+            for campaign_no in due
+            if campaign_no not in starting
+        ]
         if not all(settled):
             raise SettlingFailed
 
-    async def _settle(self, campaign_no: int) -> None:
+    async def _count_and_settle(self, campaign_no: int) -> None:
         limit = self._settings.monthly_messages
-        needed = await capacity.needed_when_due(self._database, campaign_no, limit)
+        try:
+            async with self._free_to_count:
+                needed = await capacity.needed_when_due(self._database, campaign_no, limit)
+            await self._settle(campaign_no, needed)
+            self._sending.wake()
+        except Exception:
+            await asyncio.sleep(LONGEST_SLEEP_SECONDS)  # and only then may it be tried again
+            raise
+        finally:
+            del self._counting[campaign_no]
+
+    async def _settle(self, campaign_no: int, needed: int) -> None:
+        limit = self._settings.monthly_messages
         async with self._database.transaction() as session:
             campaign = await lifecycle.settle_due(session, campaign_no, limit, needed)
         if campaign is None:
@@ -107,6 +144,10 @@ class Housekeeping:
             reason=campaign.status_reason,
         )
         await self._publisher.publish(campaign_no)
+
+    async def _keep_reserve(self) -> None:
+        if self._database.reserve is not None:
+            self._database.reserve.keep()
 
     async def _release_capacity(self) -> None:
         async with self._database.read() as session:
@@ -150,11 +191,13 @@ class Housekeeping:
             return LONGEST_SLEEP_SECONDS
         if due is None:
             return LONGEST_SLEEP_SECONDS
+        if self._counting:
+            return SECONDS_WHILE_COUNTING
         return min(LONGEST_SLEEP_SECONDS, max(0.01, (due - at).total_seconds()))
 
 
-async def _wait(stopping: asyncio.Event, seconds: float) -> None:
+async def _wait(event: asyncio.Event, seconds: float) -> None:
     try:
-        await asyncio.wait_for(stopping.wait(), seconds)
+        await asyncio.wait_for(event.wait(), seconds)
     except TimeoutError:
         return

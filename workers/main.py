@@ -50,11 +50,14 @@ async def _work(settings: Settings, redis_url: str) -> None:
     def stop() -> None:
         stopping.set()
         sending.wake()
+        housekeeping.wake()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
     name = unique_name("worker")
-    ear = asyncio.create_task(_listen(redis_url, {"sending": sending, "database": database}))
+    ear = asyncio.create_task(
+        _listen(redis_url, {"sending": sending, "housekeeping": housekeeping, "database": database})
+    )
     pulse = Pulse(lambda: sending.stuck)
     pulse.start()
     health = asyncio.create_task(pulse.show(redis_url, "worker", name, sending.engine.campaigns_at_work))

@@ -31,6 +31,7 @@ class SendingLoop:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Turns until `stopping` is set; the batch in hand is finished first."""
+        self.engine.stopping = stopping
         while not stopping.is_set():
             self._bell.clear()
             await self._sleep(await self._turn())
@@ -55,6 +56,6 @@ class SendingLoop:
 
 
 async def send(ctx: dict[str, Any]) -> None:
-    """Job: something started or resumed."""
-    loop: SendingLoop = ctx["sending"]
-    loop.wake()
+    """Job: something started, resumed, or is to start or stop at another time."""
+    for sleeper in (ctx["sending"], ctx["housekeeping"]):
+        sleeper.wake()

@@ -29,6 +29,7 @@ from app.validation import Problems
 
 FAULT_PAUSE = timedelta(seconds=1)
 LONGEST_FAULT_PAUSE = timedelta(minutes=5)
+LONGEST_PAUSE_WITHOUT_ROOM = timedelta(minutes=1)  # somebody makes some, and nobody has to tell us
 
 
 def check_stop_at(stop_at: datetime | None, start: datetime) -> None:
@@ -201,7 +202,7 @@ async def pause_for_fault(
     """Pauses a campaign under which something keeps failing; None if it is not being sent any more.
 
     The server resumes it by itself: after two seconds, and twice as long for each further fault without
-    anything settled in between, five minutes at most.
+    anything settled in between, five minutes at most, one for want of room.
     """
     campaign = await queries.locked_by_no(session, campaign_no)
     if campaign is None or campaign.status != Status.IN_PROGRESS:
@@ -210,7 +211,8 @@ async def pause_for_fault(
     went_on = settled_at is not None and settled_at > campaign.status_changed_at
     faults = 1 if went_on else campaign.faults + 1
     await enter(session, campaign, Status.PAUSED, "campaign.paused", reason=reason, message=message)
-    pause = min(LONGEST_FAULT_PAUSE, FAULT_PAUSE * 2 ** min(faults, 20))
+    longest = LONGEST_PAUSE_WITHOUT_ROOM if reason == StatusReason.STORAGE_FULL else LONGEST_FAULT_PAUSE
+    pause = min(longest, FAULT_PAUSE * 2 ** min(faults, 20))
     campaign.faults, campaign.resume_at = faults, campaign.status_changed_at + pause
     await session.flush()
     return campaign

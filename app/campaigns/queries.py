@@ -162,6 +162,16 @@ async def due(session: AsyncSession, at: datetime) -> list[int]:
     return list(rows.scalars())
 
 
+async def to_start(session: AsyncSession, campaign_nos: Sequence[int]) -> list[int]:
+    """Those that are scheduled."""
+    rows = await session.execute(
+        select(col(Campaign.campaign_no)).where(
+            col(Campaign.campaign_no).in_(campaign_nos), col(Campaign.status) == Status.SCHEDULED
+        )
+    )
+    return list(rows.scalars())
+
+
 async def next_due(session: AsyncSession) -> datetime | None:
     """When the next start, end or resuming comes, whatever the clock says now."""
     starts = select(func.min(Campaign.scheduled_for)).where(

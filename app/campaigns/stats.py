@@ -80,11 +80,15 @@ async def of(session: AsyncSession, campaigns: Sequence[Campaign]) -> dict[int, 
     open_nos = [campaign.campaign_no for campaign in campaigns if not _final(campaign)]
     ended = [campaign.campaign_no for campaign in campaigns if _final(campaign)]
     started = [campaign.campaign_no for campaign in campaigns if campaign.started_at is not None]
-    running = [campaign.campaign_no for campaign in campaigns if campaign.status == Status.IN_PROGRESS]
     at = await now(session)
+    running = {
+        campaign.campaign_no: max(campaign.status_changed_at, at - SPEED_WINDOW)
+        for campaign in campaigns
+        if campaign.status == Status.IN_PROGRESS
+    }
     summed = await ledger.sums(session, open_nos) if open_nos else {}
     read = await ledger.users_read(session, ended) if ended else {}
-    speeds = await ledger.speeds(session, running, at) if running else {}
+    speeds = await ledger.sent_since(session, running) if running else {}
     sums = {
         campaign.campaign_no: ledger.from_json(campaign.final_stats, read.get(campaign.campaign_no, 0))
         if campaign.final_stats is not None and _final(campaign)
@@ -100,7 +104,7 @@ async def of(session: AsyncSession, campaigns: Sequence[Campaign]) -> dict[int, 
             completed_at=campaign.completed_at,
             sums=sums[campaign.campaign_no],
             estimate=estimates.get(campaign.campaign_no),
-            messages_per_second=_speed(campaign, speeds.get(campaign.campaign_no, 0.0), at),
+            messages_per_second=_speed(campaign, speeds.get(campaign.campaign_no, 0), at),
         )
         for campaign in campaigns
     }
@@ -110,10 +114,10 @@ def _final(campaign: Campaign) -> bool:
     return campaign.status in ENDED and campaign.final_stats is not None
 
 
-def _speed(campaign: Campaign, over_the_window: float, at: datetime) -> float:
-    """The speed over the window, or over the time since the start where that is shorter."""
-    since_start = at - (campaign.started_at or at)
-    speed = over_the_window * (SPEED_WINDOW / min(SPEED_WINDOW, max(SHORTEST_WINDOW, since_start)))
+def _speed(campaign: Campaign, sent: int, at: datetime) -> float:
+    """The speed over the window, or over the time since it last started, resumed or was retried."""
+    window = min(SPEED_WINDOW, max(SHORTEST_WINDOW, at - campaign.status_changed_at))
+    speed = sent / window.total_seconds()
     # Batches tell what they sent, not when within their time: a slow campaign's may reach back further.
     return min(speed, campaign.max_messages_per_second or speed)
 

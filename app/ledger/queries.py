@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -135,14 +135,22 @@ async def last_settled_at(session: AsyncSession, campaign_no: int) -> datetime |
     return found.scalar_one()
 
 
-async def speeds(session: AsyncSession, campaign_nos: Sequence[int], at: datetime) -> dict[int, float]:
-    """Messages a second over the ten seconds before `at`, by the batches settled in them."""
+async def sent_since(session: AsyncSession, since: Mapping[int, datetime]) -> dict[int, int]:
+    """How many messages were sent by the batches that settled something after the instant given for each
+    campaign."""
     rows = await session.execute(
         select(col(Batch.campaign_no), func.sum(Batch.messages_sent))
-        .where(col(Batch.campaign_no).in_(campaign_nos), col(Batch.settled_at) > at - SPEED_WINDOW)
+        .where(
+            or_(
+                *(
+                    (col(Batch.campaign_no) == number) & (col(Batch.settled_at) > at)
+                    for number, at in since.items()
+                )
+            )
+        )
         .group_by(col(Batch.campaign_no))
     )
-    return {number: int(sent) / SPEED_WINDOW.total_seconds() for number, sent in rows}
+    return {number: int(sent) for number, sent in rows}
 
 
 def as_json(total: Sums) -> dict[str, Any]:

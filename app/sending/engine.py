@@ -1,4 +1,4 @@
-"""The sending loop of one worker: a slice of every running campaign in turn.
+"""The sending loop of one worker: a slice of a running campaign at a time, of the one that has had least.
 
 The rows say what there is to do, so any number of engines work side by side, and one that dies leaves
 nothing behind. Nothing here needs the queue: it only wakes the loop sooner.
@@ -25,11 +25,15 @@ from app.sending.planning import Planning, plan_chunk
 from app.sending.retrying import retry_chunk
 from app.sending.running import CampaignNotRunning
 from app.sending.throttle import Reservation
+from app.sending.turns import Turns
 
 log = structlog.get_logger(__name__)
 
 IDLE_SECONDS = 2.0  # how long a lost wake-up can cost
 OTHERS_AT_WORK_SECONDS = 0.1  # another worker holds the last batches: look again for what it leaves
+SECONDS_BETWEEN_LOOKS = 0.05  # at what has come new, while others are sent: a campaign begins this much late
+LONG_PLANNING_SECONDS = 0.05  # then the slice that follows is a turn of its own
+SECONDS_OF_ANOTHERS_PLANNING = 2.0  # one worker plans a campaign; what it leaves behind another takes over
 FIRST_BACKOFF_SECONDS = 0.1
 MAX_BACKOFF_SECONDS = 5.0
 SECONDS_TO_FORGET_FAULTS = 30.0  # that nothing followed
@@ -71,25 +75,49 @@ class Engine:
     messages_per_second: int | None = None
     monthly_messages: int | None = None
     seconds_to_confirm: float = 1.0  # before a batch is isolated: see `_is_confirmed`
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)  # once set, no further slice begins
     sent: int = 0
     _sent_at: dict[int, float] = field(default_factory=dict)
     _blueprints: Blueprints = field(default_factory=Blueprints)
-    _reserved: dict[int, tuple[Reservation, float]] = field(default_factory=dict)
+    _free_at: dict[int, float] = field(default_factory=dict)
     _backoff: dict[int, Backoff] = field(default_factory=dict)
     _unforgiven: list[tuple[int, int]] = field(default_factory=list)
     _suspected: dict[tuple[int, int, int], float] = field(default_factory=dict)
+    _turns: Turns = field(default_factory=Turns)
+    _alone: bool = True
+    _planned_now: set[int] = field(default_factory=set)
+    _planned_elsewhere: dict[int, float] = field(default_factory=dict)
 
     async def turn(self) -> float:
-        """A slice of each campaign that has work. Returns the seconds until the next turn is worth it."""
+        """A slice of each campaign that has work, or of as many as 50 ms are enough for: those
+        that have had least. Returns the seconds until the next turn is worth it."""
         async with self.database.read() as session:
             working = await queries.working(session)
-        running = {campaign.campaign_no for campaign in working}
+        self._forget_all_but({campaign.campaign_no for campaign in working})
+        self._alone = len(working) == 1
+        waits, clock = list[float](), asyncio.get_running_loop().time
+        look_again = clock() + SECONDS_BETWEEN_LOOKS
+        for campaign in sorted(working, key=lambda each: self._turns.place(each.campaign_no)):
+            if self.stopping.is_set() or clock() > look_again:
+                return 0.0
+            began = clock()
+            waits.append(await self._campaign(campaign))
+            self._turns.end(campaign.campaign_no, clock() - began, busy=waits[-1] <= 0)
+            await asyncio.sleep(0)  # on SQLite nothing else lets housekeeping and signals in
+        return min(waits, default=IDLE_SECONDS)
+
+    def _forget_all_but(self, running: set[int]) -> None:
+        self._turns.keep(running)
+        self._planned_now &= running
+        self._planned_elsewhere = {
+            number: until for number, until in self._planned_elsewhere.items() if number in running
+        }
         self._sent_at = {number: at for number, at in self._sent_at.items() if number in running}
-        self._reserved = {number: held for number, held in self._reserved.items() if number in running}
+        self._free_at = {
+            scope: at for scope, at in self._free_at.items() if scope in running or scope == throttle.SERVER
+        }
         self._backoff = {number: held for number, held in self._backoff.items() if number in running}
         self._suspected = {batch: at for batch, at in self._suspected.items() if batch[0] in running}
-        waits = [await self._campaign(campaign) for campaign in working]
-        return min(waits, default=IDLE_SECONDS)
 
     def campaigns_at_work(self) -> int:
         """For how many campaigns that run it has written within the last ten seconds."""
@@ -138,28 +166,51 @@ class Engine:
             log.error("it keeps failing", campaign=campaign.campaign_id, incident=incident, error=str(error))
             message = KEEPS_FAILING.format(incident)
         try:
-            async with self.database.transaction() as session:
-                paused = await lifecycle.pause_for_fault(session, campaign.campaign_no, reason, message)
+            await self._store_pause(campaign, reason, message)
         except Exception as failure:  # nothing can be stored now: the next try comes in some seconds anyway
             log.warning("could not be paused", campaign=campaign.campaign_id, error=str(failure))
-            return
+
+    async def _store_pause(self, campaign: Working, reason: StatusReason, message: str) -> None:
+        """Pauses it, if there is no room even for that in what was kept for this."""
+        number, reserve = campaign.campaign_no, self.database.reserve
+        try:
+            async with self.database.transaction() as session:
+                paused = await lifecycle.pause_for_fault(session, number, reason, message)
+        except Exception as failure:
+            if not storage_is_full(failure) or reserve is None or not reserve.give_up():
+                raise
+            log.warning("the disk is full; the room kept for this is given up")
+            async with self.database.transaction() as session:
+                paused = await lifecycle.pause_for_fault(session, number, reason, message)
         if paused is not None:
-            del self._backoff[campaign.campaign_no]
-            await self.publisher.publish(campaign.campaign_no)
+            del self._backoff[number]
+            await self.publisher.publish(number)
 
     async def _work_on(self, campaign: Working) -> float:
-        planned, overtaken = campaign.planned, False
-        if not planned:
+        number, clock, outcome = campaign.campaign_no, asyncio.get_running_loop().time, None
+        began = clock()
+        if not campaign.planned and self._should_plan(number, began):
             outcome = await self._plan(campaign)
-            await self.publisher.publish(campaign.campaign_no)
+            await self.publisher.publish(number)
             if outcome == Planning.OVER_QUOTA:
                 return IDLE_SECONDS
-            planned = outcome == Planning.FINISHED
-            overtaken = outcome == Planning.OVERTAKEN
+            if outcome == Planning.OVERTAKEN:
+                self._planned_elsewhere[number] = clock() + SECONDS_OF_ANOTHERS_PLANNING
+        planned = campaign.planned or outcome == Planning.FINISHED
         if campaign.status == Status.PAUSED:
-            return IDLE_SECONDS if planned or overtaken else 0.0
-        wait = await self._send(campaign, planned)
-        return max(wait, OTHERS_AT_WORK_SECONDS) if overtaken else wait
+            return 0.0 if outcome == Planning.STORED else IDLE_SECONDS
+        if outcome is not None and not self._alone and clock() - began > LONG_PLANNING_SECONDS:
+            self._planned_now.add(number)
+            return 0.0
+        return await self._send(campaign, planned)
+
+    def _should_plan(self, number: int, now: float) -> bool:
+        """Not if another worker was faster just now, nor if what was planned last is still to get its slice:
+        planning would keep the messages waiting."""
+        if number in self._planned_now:
+            self._planned_now.discard(number)
+            return False
+        return now >= self._planned_elsewhere.get(number, now)
 
     async def _plan(self, campaign: Working) -> Planning:
         if campaign.retrying:
@@ -175,30 +226,24 @@ class Engine:
             return 0.0
         if outcome == Sending.FAILED:
             return FIRST_BACKOFF_SECONDS
-        if not planned:
-            return 0.0
+        if not planned:  # what another worker plans may take it a moment
+            return OTHERS_AT_WORK_SECONDS if campaign.campaign_no in self._planned_elsewhere else 0.0
         return await self._finish(campaign)
 
     async def _pace(self, campaign: Working) -> tuple[Reservation | None, float]:
-        """The slice that is reserved for this campaign, and how long until it may be sent. What was reserved
-        at another pace is dropped, so that a new one takes effect at once."""
-        now = asyncio.get_running_loop().time()
+        """The slice that is reserved for this campaign, None if it has no limit; or how long until one may
+        be. Of limits that others share only what was seen last is known: it may be later."""
         limits = throttle.limits_of(
             campaign.campaign_no, campaign.max_messages_per_second, self.messages_per_second
         )
-        reservation, at = self._reserved.pop(campaign.campaign_no, (None, now))
-        if reservation is None or reservation.limits != limits:
-            reservation = await throttle.reserve(
-                self.database,
-                campaign.campaign_no,
-                campaign.max_messages_per_second,
-                self.messages_per_second,
-            )
-            at = now + (reservation.wait if reservation else 0.0)
-        if reservation is not None and at > now:
-            self._reserved[campaign.campaign_no] = (reservation, at)
-            return reservation, at - now
-        return reservation, 0.0
+        clock = asyncio.get_running_loop().time
+        wait = max((self._free_at.get(scope, 0.0) for scope, _ in limits), default=0.0) - clock()
+        if wait > 0 or not limits:
+            return None, max(0.0, wait)
+        reservation = await throttle.reserve(self.database, limits)
+        for (scope, _), seconds in zip(limits, reservation.waits, strict=True):
+            self._free_at[scope] = clock() + seconds
+        return reservation, 0.0 if reservation.messages else max(reservation.waits)
 
     async def _send_slice(self, campaign: Working, reservation: Reservation | None) -> Sending:
         """One batch; of a paced campaign as many batches, or as little of one, as the slice has messages."""
@@ -207,7 +252,7 @@ class Engine:
         left, outcome = reservation.messages, Sending.SENT
         clock = asyncio.get_running_loop().time
         until = clock() + throttle.SLICE_SECONDS
-        while left > 0 and outcome == Sending.SENT and clock() < until:
+        while left > 0 and outcome == Sending.SENT and clock() < until and not self.stopping.is_set():
             outcome, settled = await self._send_batch(campaign, left)
             left -= settled
         await throttle.give_back(self.database, reservation, left)

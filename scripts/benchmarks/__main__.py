@@ -11,6 +11,7 @@ from rich.console import Console
 
 from scripts.benchmarks import chaos as striking
 from scripts.benchmarks import delivering, queries, report
+from scripts.benchmarks import load as loading
 from scripts.benchmarks import pages as big_pages
 from scripts.benchmarks.comparing import Differing
 from scripts.benchmarks.interrupts import ending_in_order
@@ -81,6 +82,67 @@ def send(
         errors.print(f"[bold red]Failed:[/] {failure}", highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
     report.show(plan, results)
+
+
+@app.command()
+def load(
+    large: Annotated[
+        int, typer.Option(min=1_000, max=9_999_999, help="How many users the large campaigns go to.")
+    ] = 500_000,
+    middle: Annotated[
+        int, typer.Option(min=100, max=9_999_999, help="How many users the others go to.")
+    ] = 60_000,
+    repeat: Annotated[
+        int, typer.Option(min=1, max=999, help="How often it is paused, stopped and shared.")
+    ] = 5,
+    idle_seconds: Annotated[
+        float, typer.Option(min=1, max=3_600, help="For how long nothing happens at the end.")
+    ] = 60.0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A tenth of the users, and two seconds where it would be ten.")
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Only this part; may be repeated. One of: {', '.join(loading.PARTS)}."),
+    ] = None,
+    databases: Annotated[str, typer.Option(help="Which databases, with commas between.")] = ",".join(PLACES),
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False,
+            exists=True,
+            help="Where the databases are made. Its path must be short (Unix sockets).",
+        ),
+    ] = None,
+) -> None:
+    """How a running Carillon behaves while it sends; everything is asked of its API.
+
+    **pausing**: from the mutation to its answer, which tells how many messages were sent: half a second later
+    there must be just as many, or the run **fails**. *stopAt*: how late a campaign was STOPPED; half of them
+    got their stopAt while they were sent.
+
+    **throttling**: messages a second of those asked for, over 15 s, and over the ten of them with most.
+
+    **sharing**: a campaign to ten users beside two to `large` and one to `middle` users, from the call that
+    creates it until it is seen COMPLETED; and who got how much meanwhile. **adding**: workers that come and
+    go (PostgreSQL); the run **fails** if a message is lost or doubled.
+
+    **asking**: one connection, a query of a campaign with its stats and the upsert of one user in turn, while
+    `large` users are sent to. *Idle* is the processor time of all processes of Carillon, Valkey's too.
+    """
+    names, parts = _names(databases), only or list(loading.PARTS)
+    if unknown := set(parts) - set(loading.PARTS):
+        raise typer.BadParameter(f"no such part: {', '.join(sorted(unknown))}", param_hint="--only")
+    by = 10 if quick else 1
+    seconds = 2.0 if quick else 10.0
+    plan = loading.Plan(large // by, middle // by, repeat, seconds, idle_seconds / by, parts, directory)
+    try:
+        with ending_in_order():
+            figures = loading.measure(plan, names)
+    except (loading.Misbehaved, WorkerFailed) as failure:
+        Console(stderr=True).print(f"[bold red]Failed:[/] {failure}", highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None
+    report.show_load(plan, figures)
 
 
 @app.command()

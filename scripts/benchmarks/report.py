@@ -7,7 +7,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from scripts.benchmarks import delivering
+from scripts.benchmarks import delivering, load
 from scripts.benchmarks.chaos import Tallies
 from scripts.benchmarks.places import PlaceName
 from scripts.benchmarks.send import Plan, Result
@@ -62,6 +62,14 @@ def _print_columns(title: str, labels: Sequence[str], columns: Sequence[dict[str
     heads = ["", *labels]
     rows = [(label, *(column[label] for column in columns)) for label in columns[0]]
     _print(title, heads, rows, bold=("start to completed", "ratio to the floor"))
+
+
+def show_load(plan: load.Plan, figures: Mapping[PlaceName, Mapping[str, str]]) -> None:
+    """Prints both tables; what was not measured on one kind of database has no figure there."""
+    title = f"While sending to {plan.large:,} and {plan.middle:,} users, {os.cpu_count()} cores"
+    whats = list(dict.fromkeys(what for found in figures.values() for what in found))
+    rows = [(what, *(found.get(what, "-") for found in figures.values())) for what in whats]
+    _print(title, ["", *(_TITLES[name] for name in figures)], rows, bold=())
 
 
 _COUNTED = ("rounds", "kills", "targets", "moments", "lost", "doubled", "unbalanced", "unended")

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.acceptance.conftest import Instances
-from tests.acceptance.instances import STOPPED_WITHIN, Carillon, until
+from tests.acceptance.instances import Carillon, until
 
 SECONDS_TO_START = 3.0
 WAITS_FOR_AN_HOUR = """
@@ -85,15 +85,14 @@ def test_a_second_signal_is_heard_as_soon_as_the_first_is_answered(server: Caril
 
 
 def test_children_that_do_not_listen_are_killed(server: Carillon) -> None:
+    """What is suspended does not end by itself, whatever it is asked."""
     server.start()
     for pid, command in server.processes().items():
         if "app.child" in command or "valkey" in command:
             os.kill(pid, signal.SIGSTOP)
-    began = time.monotonic()
 
     assert server.stop(signal.SIGINT) == 0
 
-    assert time.monotonic() - began < STOPPED_WITHIN
     assert server.processes() == {}
 
 

@@ -187,7 +187,7 @@ async def test_it_stops_in_time_whatever_is_in_flight(not_started: Carillon) -> 
         await campaign_to_all(server)
         await start(server)
         await begun.wait()
-        assert await asyncio.to_thread(server.stop) == 0  # which waits no longer than `STOPPED_WITHIN`
+        assert await asyncio.to_thread(server.stop, within=STOPPED_WITHIN) == 0
         assert server.processes() == {}
         assert STOPPED_WITHIN <= 5
         assert {each.status for each in await deliveries(database)} == {DeliveryStatus.PENDING}

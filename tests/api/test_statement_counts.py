@@ -46,8 +46,8 @@ async def campaigns(client: Client, database: Database, valkey_url: str) -> Camp
         if number % 5 == 0:
             await campaigns.done("start", campaignId=f"c{number}")
     async with engine(database, valkey_url) as worker:
-        await worker.turn()
-        await worker.turn()
+        while await worker.turn() <= 0:
+            pass
     for number in range(1, 30, 5):
         await campaigns.done("start", campaignId=f"c{number}")
     return campaigns

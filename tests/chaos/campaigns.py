@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
 from app.campaigns import queries
 from app.campaigns.states import Status
 from app.ids import new_uuid
 from app.ledger import queries as ledger
 from app.ledger.queries import Sums
+from app.messages.models import Message
 from tests.chaos.ground import Ground
 from tests.chaos.people import AUDIENCES, ODD, ROOMS, SENDER, user_id
 
@@ -68,6 +71,22 @@ class Campaign:
         """Waits for a status, for as long as it takes."""
         while (await self.state())[0] != status:
             await asyncio.sleep(0.05)
+
+    async def until_going(self) -> None:
+        """Waits until something is sent and something pending, or it is over."""
+        status, sums = await self.state()
+        while status != Status.COMPLETED and not (sums.sent and sums.pending):
+            await asyncio.sleep(0.01)
+            status, sums = await self.state()
+
+    async def messages(self) -> int:
+        """How many messages it has written, by their rows."""
+
+        async def count(session: AsyncSession) -> int:
+            number = select(func.count()).where(col(Message.campaign_no) == self.campaign_no)
+            return (await session.execute(number)).scalar_one()
+
+        return await self.ground.read(count)
 
 
 async def mutate(ground: Ground, name: str, given: Mapping[str, Any]) -> None:

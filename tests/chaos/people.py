@@ -10,6 +10,7 @@ from app import migrations
 from app.channels.distinct import members_key
 from app.channels.models import Channel, Member
 from app.database import Database, now
+from app.events import service as events
 from app.segments import service as segments
 from app.segments.models import SegmentTarget
 from app.users.models import User
@@ -33,7 +34,7 @@ def room(number: int) -> str:
 
 
 async def fill(url: str) -> None:
-    """Migrates an empty database and stores everybody."""
+    """Migrates an empty database and stores everybody, and that somebody wants to hear of every message."""
     migrations.upgrade(url)
     database = Database(url, durable=False)
     async with database.transaction() as session:
@@ -59,6 +60,7 @@ async def _segments(database: Database) -> None:
         await segments.create(
             session, {"segment_id": "rooms", "type": "CHANNEL", "filter": {"type": {"$eq": "room"}}}
         )
+        await events.listen(session, "chaos", [events.MESSAGE_NEW, events.CHANNEL_CREATED])
         odd = await segments.create(session, {"segment_id": "odd", "type": "USER"})
         at = await now(session)
         rows = [{"segment_no": odd.segment_no, "target_id": who, "created_at": at} for who in ODD]

@@ -45,6 +45,18 @@ async def kill_sender(scene: Scene) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def stop_sender_in_order(scene: Scene) -> AsyncIterator[None]:
+    """SIGTERM to one worker: it ends by itself, with what it has in hand sent or given back, and another is
+    started."""
+    pid = scene.dice.choice(scene.ground.carillon.pids_of(WORKER))
+    scene.kills += 1
+    os.kill(pid, signal.SIGTERM)
+    yield
+    while pid in scene.ground.carillon.pids_of(WORKER):
+        await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
 async def kill_api(scene: Scene) -> AsyncIterator[None]:
     """SIGKILL to the API."""
     _kill(scene, *scene.ground.carillon.pids_of(API))
@@ -241,6 +253,7 @@ _USERS = ("created", "distinct")
 _LEFT_ALONE = (*_USERS, "rooms", "retried")  # whoever pauses a campaign himself forgives it its faults
 KINDS = {
     "sender killed": Kind(kill_sender),
+    "sender told to stop": Kind(stop_sender_in_order),
     "planner killed": Kind(kill_sender, audience="many", shapes=("created",), planning=True, weight=0.7),
     "API killed": Kind(kill_api),
     "supervisor killed": Kind(kill_supervisor),

@@ -1,12 +1,15 @@
 """What became of a campaign, counted row by row: nothing here believes the stats."""
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import text
+from sqlalchemy import Integer, Text, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.database import JsonType
 from app.ledger.verification import audit
 from tests.chaos.campaigns import Campaign
 
@@ -14,6 +17,11 @@ _MESSAGES = "SELECT count(*), count(DISTINCT target_id) FROM messages WHERE camp
 _EVENTS = (
     "SELECT type, count(*) FROM events WHERE campaign_no = :number AND type LIKE 'campaign.%' GROUP BY type"
 )
+_MESSAGE_IDS = "SELECT id FROM messages WHERE campaign_no = :number ORDER BY id"
+_TOLD = text(
+    "SELECT type, size, data FROM events"
+    " WHERE campaign_no = :number AND type IN ('message.new', 'channel.created')"
+).columns(type=Text(), size=Integer(), data=JsonType)
 # Of all channels that the campaign wrote into: those whose numbers are not what their rows say.
 _CHANNELS = """
 SELECT count(*) FROM (SELECT DISTINCT cid FROM messages WHERE campaign_no = :number) AS written
@@ -22,6 +30,14 @@ WHERE last_seq <> (SELECT count(*) FROM messages WHERE messages.cid = channels.c
 OR last_seq <> (SELECT max(seq) FROM messages WHERE messages.cid = channels.cid)
 OR member_count <> (SELECT count(*) FROM members WHERE members.cid = channels.cid)
 """
+
+
+class Told(NamedTuple):
+    """An event that tells of so many messages or channels that one transaction wrote."""
+
+    type: str
+    size: int
+    data: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,8 @@ async def judge(campaign: Campaign, stats: dict[str, Any]) -> Verdict:
         messages, reached = (await session.execute(text(_MESSAGES), number)).one()
         wrong_channels = (await session.execute(text(_CHANNELS), number)).scalar_one()
         events = Counter({row[0]: row[1] for row in await session.execute(text(_EVENTS), number)})
+        message_ids = list((await session.execute(text(_MESSAGE_IDS), number)).scalars())
+        told = [Told(*row) for row in await session.execute(_TOLD, number)]
         created = await _created(session, campaign)
     counted = {"sent": books.sent, "skipped": books.skipped, "failed": books.failed, "pending": books.pending}
     expected = {name: getattr(campaign, name) for name in ("sent", "skipped", "failed")} | {"pending": 0}
@@ -60,6 +78,7 @@ async def judge(campaign: Campaign, stats: dict[str, Any]) -> Verdict:
     }
     problems = [*books.problems, *(sentence for sentence, so in wrong.items() if so)]
     problems += _wrong_events(campaign, events)
+    problems += _told_wrongly(message_ids, told, said_created)
     lost = campaign.targets - (reached + books.skipped + books.failed)
     return Verdict(max(lost, 0), messages - reached, problems)
 
@@ -80,3 +99,21 @@ def _wrong_events(campaign: Campaign, events: Counter[str]) -> list[str]:
     once = all(events[f"campaign.{name}"] == campaign.started for name in ("started", "completed"))
     in_pairs = events["campaign.paused"] == events["campaign.resumed"]
     return [] if once and in_pairs else [f"events: {dict(events)}"]
+
+
+def _told_wrongly(message_ids: Sequence[str], told: Sequence[Told], created: int) -> list[str]:
+    """What is wrong with the events of messages and channels: of each there is to be told exactly once."""
+    problems, messages = [], Counter[str]()
+    for event in told:
+        if event.type == "message.new":
+            first, last = event.data["first"], event.data["last"]
+            within = message_ids[bisect_left(message_ids, first) : bisect_right(message_ids, last)]
+            messages.update(within)
+            if len(within) != event.size:
+                problems.append(f"an event tells of {event.size} messages, there are {len(within)}")
+    if messages != Counter(message_ids):
+        problems.append(f"{messages.total()} messages were told of, there are {len(message_ids)}")
+    channels = Counter(cid for event in told if event.type == "channel.created" for cid in event.data["cids"])
+    if len(channels) != created or channels.total() != created:
+        problems.append(f"{channels.total()} channels were told of, {created} were created")
+    return problems

@@ -7,14 +7,16 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, select
+from sqlalchemy.exc import InternalError
 from sqlmodel import SQLModel
 
 from app import migrations
-from app.database import Database, after_commit, storage_is_full
+from app.database import Database, after_commit, is_infrastructure, storage_is_full
 from app.users.models import User
 
 WHEN = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -84,6 +86,13 @@ def test_an_older_program_refuses_a_newer_schema(database_url: str) -> None:
     engine.dispose()
     with pytest.raises(migrations.SchemaTooNew, match=r"newer Carillon \(9999\)"):
         migrations.upgrade(database_url)
+
+
+def test_a_file_of_postgresql_that_may_not_grow_is_a_full_storage() -> None:
+    """A limit of file sizes, or a quota, under PostgreSQL: it calls both an internal error."""
+    for said, full in (("could not extend file: File too large", True), ("cache lookup failed", False)):
+        error = InternalError("", {}, psycopg.errors.InternalError_(said))
+        assert (storage_is_full(error), is_infrastructure(error)) == (full, full)
 
 
 def test_a_file_that_may_not_grow_is_a_full_storage(tmp_path: Path) -> None:

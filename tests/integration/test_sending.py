@@ -582,13 +582,10 @@ async def test_many_template_members_make_small_transactions(database: Database)
 async def test_a_raised_pace_takes_effect_at_once(database: Database) -> None:
     await add_users(database, ["sender", *(f"u{n:03d}" for n in range(300))])
     await create(database, user_ids=[f"u{n:03d}" for n in range(300)], max_messages_per_second=1)
-    campaign = await start(database)
+    await start(database)
     worker = engine(database)
-    await worker.turn()
-    async with database.transaction() as session:  # other workers have reserved the next thirty
-        rate = await session.get_one(Rate, campaign.campaign_no)
-        rate.next_at = datetime.now(UTC) + timedelta(seconds=30)
-    assert await worker.turn() > 10
+    assert await worker.turn() == 0.0
+    assert 0 < await worker.turn() <= 1
     async with database.transaction() as session:
         await service.update(session, "news", {"max_messages_per_second": None})
     assert await worker.turn() == 0.0

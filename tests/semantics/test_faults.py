@@ -3,6 +3,7 @@ STORAGE_FULL, and resumed by itself with backoff; other campaigns go on."
 """
 
 import shutil
+import sqlite3
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
 
+from app.campaigns import lifecycle
 from app.campaigns.models import Campaign
 from app.campaigns.states import Status, StatusReason
 from app.database import Database
@@ -123,7 +125,7 @@ async def test_it_is_resumed_by_itself_with_backoff(
             assert campaign.resume_at is not None
             waits.append((campaign.resume_at - campaign.status_changed_at) / timedelta(seconds=1))
             assert (await come_due(database, resume_at=LONG_AGO)).status == Status.IN_PROGRESS
-    assert waits == [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+    assert waits == [2, 4, 8, 16, 32, 60, 60, 60, 60, 60]
     campaign = await work(database)
     assert (campaign.status, campaign.status_reason) == (Status.COMPLETED, None)
     assert (await books(database, campaign)).sent == 60
@@ -197,4 +199,34 @@ async def test_a_full_disk(sqlite_template: Path, tmp_path: Path) -> None:
     await come_due(database, resume_at=LONG_AGO)
     campaign = await work(database)
     assert (campaign.status, (await books(database, campaign)).sent) == (Status.COMPLETED, 60)
+    await database.close()
+
+
+async def test_a_disk_too_full_for_the_pause_itself(
+    sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room is kept for that on the disk, given up when nothing else is left, and kept again."""
+    file = shutil.copy(sqlite_template, tmp_path / "carillon.db")
+    database = Database(f"sqlite:///{file}", durable=False)
+    await started(database, "news")
+    assert database.reserve is not None
+    database.reserve.keep()
+    kept, full = tmp_path / "carillon.db-reserve", sqlite3.OperationalError("database or disk is full")
+    assert kept.stat().st_size > 400_000
+    full.sqlite_errorcode = sqlite3.SQLITE_FULL
+    pause = lifecycle.pause_for_fault
+
+    async def store(*given: Any) -> Any:
+        if kept.exists():
+            raise OperationalError("", {}, full)
+        return await pause(*given)
+
+    monkeypatch.setattr(lifecycle, "pause_for_fault", store)
+    failing(monkeypatch, "news", OperationalError("", {}, full))
+    worker = campaigning.engine(database)
+    await worker.turn()
+    campaign = await campaigning.read(database)
+    assert (campaign.status, campaign.status_reason) == (Status.PAUSED, StatusReason.STORAGE_FULL)
+    database.reserve.keep()
+    assert kept.exists()
     await database.close()

@@ -33,7 +33,7 @@ from app.campaigns.api.previews import (
     previewed,
 )
 from app.campaigns.api.testing import TestCampaignInput, TestCampaignPayload, tested
-from app.campaigns.states import ENDED, Status
+from app.campaigns.states import ACTIVE, ENDED
 from app.campaigns.stats import Snapshot
 from app.database import after_commit
 from app.errors import AppError, NotFound
@@ -223,10 +223,11 @@ class Mutation:
 async def _changed(
     info: Info, session: AsyncSession, changing: Awaitable[models.Campaign]
 ) -> CampaignPayload:
-    """The payload of a change. Once it is committed, watchers are told, and workers if there is work."""
+    """The payload of a change. Once it is committed, watchers are told, and workers if there is work or
+    may be earlier than they thought."""
     row = await changing
     info.context.publisher.publish_after_commit(session, row.campaign_no)
-    if row.status == Status.IN_PROGRESS:
+    if row.status in ACTIVE:
         info.context.doorbell.ring_after_commit(session, Job.SEND)
     return CampaignPayload(campaign=await _seen(info, session, row))
 
