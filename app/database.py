@@ -10,7 +10,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -29,6 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 from sqlalchemy.types import JSON, TypeDecorator
 
 from app.inline_sqlite import InlineConnection
+from app.threaded_sqlite import ThreadedConnection
 
 log = structlog.get_logger(__name__)
 
@@ -160,8 +161,12 @@ class Database:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path
             self._turnstile = Turnstile(path.with_name(path.name + "-turnstile"))
-            kind = {"durable": durable, "inline": inline}
-            self._reader = _sqlite_engine(self.url, begin="BEGIN", pool_size=pool_size, **kind)
+            kind: dict[str, Any] = {"durable": durable, "inline": inline}
+            self._threads = ThreadPoolExecutor(pool_size, thread_name_prefix="sqlite-reader")
+            threads = None if inline else self._threads
+            self._reader = _sqlite_engine(
+                self.url, begin="BEGIN", pool_size=pool_size, threads=threads, **kind
+            )
             self._writer = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE", pool_size=2, **kind)
         else:
             self._writer = _postgres_engine(self.url, pool_size)
@@ -244,6 +249,7 @@ class Database:
         await self._writer.dispose()
         if self._turnstile is not None:
             await self._reader.dispose()
+            self._threads.shutdown(wait=False)
             self._turnstile.close()
 
 
@@ -328,10 +334,14 @@ def dialect_of(session: AsyncSession) -> DialectName:
     return "sqlite" if session.get_bind().dialect.name == "sqlite" else "postgresql"
 
 
-def _sqlite_engine(url: URL, *, begin: str, durable: bool, inline: bool, pool_size: int) -> AsyncEngine:
+def _sqlite_engine(
+    url: URL, *, begin: str, durable: bool, inline: bool, pool_size: int, threads: Executor | None = None
+) -> AsyncEngine:
     how: dict[str, Any] = {"connect_args": {"isolation_level": None}}
     if inline:
         how = {"async_creator": partial(InlineConnection.open, str(url.database))}
+    elif threads is not None:
+        how = {"async_creator": partial(ThreadedConnection.opened, str(url.database), threads)}
     engine = create_async_engine(
         url.set(drivername="sqlite+aiosqlite"),
         **how,
