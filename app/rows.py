@@ -92,8 +92,8 @@ async def columns_by_keys(
     columns: Sequence[str],
     *where: ColumnElement[bool],
 ) -> dict[str, Sequence[Any]]:
-    """The values of these columns, `key` among them, of the rows that have these keys (any number of them) for
-    which `where` is true; by key."""
+    """The values of these columns, `key` among them, by key, of the rows that have one of these keys, however
+    many there are, and for which `where` is true."""
     table: Table = model.__table__  # type: ignore[attr-defined]
     chosen = select(*(table.c[name] for name in columns))
     found = await read_rows(session, chosen.where(among(session, table.c[key], keys), *where))
