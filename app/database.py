@@ -7,8 +7,10 @@ left with `after_commit()`. A read holds one snapshot, so that numbers read toge
 import asyncio
 import errno
 import fcntl
+import math
 import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -23,7 +25,7 @@ import structlog
 from sqlalchemy import BigInteger, CursorResult, Delete, Executable, Text, Update, event, func, select
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.engine import URL, Dialect, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.types import JSON, TypeDecorator
@@ -39,6 +41,7 @@ Hook = Callable[[], Awaitable[None]]
 WAL_BYTES_BEFORE_CHECKPOINT = 32 * 1024 * 1024
 SECONDS_AFTER_BUSY_CHECKPOINT = 2.0
 SQLITE_BUSY_SECONDS = 30.0
+SECONDS_UNTIL_PING = 1.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -378,11 +381,10 @@ def _sqlite_engine(
 
 
 def _postgres_engine(url: URL, pool_size: int) -> AsyncEngine:
-    return create_async_engine(
+    engine = create_async_engine(
         url.set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
         max_overflow=0,
-        pool_pre_ping=True,
         json_serializer=_to_json,
         json_deserializer=orjson.loads,
         connect_args={
@@ -396,6 +398,26 @@ def _postgres_engine(url: URL, pool_size: int) -> AsyncEngine:
             "tcp_user_timeout": 10_000,
         },
     )
+    _ping_idle(engine)
+    return engine
+
+
+def _ping_idle(engine: AsyncEngine) -> None:
+    """Has connections looked at before they are used, unless they worked a moment ago: a ping each time is a
+    quarter of a short read's round trips."""
+
+    @event.listens_for(engine.sync_engine, "checkin")
+    def remember(_: Any, record: Any) -> None:
+        record.info["worked"] = time.monotonic()
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def look(connection: Any, record: Any, _: Any) -> None:
+        if time.monotonic() - record.info.get("worked", math.inf) <= SECONDS_UNTIL_PING:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except psycopg.Error as error:
+            raise DisconnectionError from error
 
 
 def _to_json(value: Any) -> str:

@@ -162,7 +162,9 @@ class Narrowed(Completer):
 
     async def complete(self, values: Values, odd: Odd, info: Info) -> Values:
         """A dict for each row."""
-        return await _sparsely(self._present, values, odd, info)
+        if None in values:
+            return await _sparsely(self._present, values, odd, info)
+        return await self._present(values, odd, info)
 
     async def _present(self, values: Values, odd: Odd, info: Info) -> Values:
         rows = Rows.of(values, self._columns)
@@ -305,7 +307,7 @@ class Keyed(Field):
             odd.update(range(len(sources)))
             return [None] * len(sources)
         found[None] = self._absent
-        return [found[key] for key in keys]
+        return list(map(found.__getitem__, keys))
 
 
 def _column(sources: Values, attribute: str) -> Any:

@@ -1,9 +1,10 @@
-"""Reading: what SQLite does in threads."""
+"""Reading: what SQLite does in threads, and which connections of PostgreSQL are looked at first."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import text
 
@@ -52,3 +53,30 @@ async def test_a_statement_does_not_hold_the_event_loop_up(database: Database) -
             turns += 1
         assert (await reading).scalar_one() == 300_000
     assert turns > 10
+
+
+async def test_a_connection_that_the_server_has_ended_meanwhile_is_replaced(
+    postgres_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.database.SECONDS_UNTIL_PING", -1.0)
+    database = Database(postgres_database_url, pool_size=1)
+    async with database.read() as session:
+        pid = (await session.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+    with psycopg.connect(postgres_database_url, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+    async with database.read() as session:
+        assert (await session.execute(text("SELECT pg_backend_pid()"))).scalar_one() != pid
+    await database.close()
+
+
+async def test_a_connection_that_has_just_worked_is_not_pinged(
+    postgres_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(postgres_database_url, pool_size=1)
+    pinged: list[object] = []
+    monkeypatch.setattr(database._writer.dialect, "do_ping", pinged.append)
+    for _ in range(5):
+        async with database.read() as session:
+            await session.execute(text("SELECT 1"))
+    assert pinged == []
+    await database.close()
