@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 from sqlalchemy import ARRAY, ColumnElement, Subquery, Text, any_, cast, func, literal, select
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import TypeEngine
 
@@ -13,11 +14,13 @@ from app.database import dialect_of
 
 
 def among(session: AsyncSession, column: ColumnElement[str], texts: Sequence[str]) -> ColumnElement[bool]:
-    """Whether a column's text is one of these, of which there may be many."""
+    """Whether a column's text is one of these, of which there may be many. They travel as one JSON text: of
+    an array psycopg escapes each element, 20 ms for 10,000."""
+    listed = literal(orjson.dumps(texts).decode(), Text)
     if dialect_of(session) == "sqlite":
-        listed = func.json_each(literal(orjson.dumps(texts).decode(), Text)).table_valued("value")
-        return column.in_(select(listed.c.value))
-    return column == any_(literal(texts, ARRAY(Text)))
+        return column.in_(select(func.json_each(listed).table_valued("value").c.value))
+    elements = select(func.jsonb_array_elements_text(cast(listed, JSONB)))
+    return column == any_(func.array(elements.scalar_subquery()))
 
 
 def given(session: AsyncSession, rows: Iterable[Sequence[Any]], **columns: type[TypeEngine[Any]]) -> Subquery:

@@ -4,7 +4,7 @@ No offset is ever counted, so that page 10,000 costs what page 1 does and rows t
 neither repeat nor hide others.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Integer,
+    Label,
     Select,
     Subquery,
     Text,
@@ -31,10 +32,11 @@ from sqlalchemy.orm import aliased
 
 from app.database import UtcDateTime, dialect_of
 from app.given import given
+from app.rows import Rows, Values, read_rows
 
 KeyPart: TypeAlias = str | int | float | bool | datetime | None
 Key: TypeAlias = tuple[KeyPart, ...]
-Page: TypeAlias = list[tuple[Any, Key]]
+Page: TypeAlias = Sequence[tuple[Any, Key]]
 P = TypeVar("P", str, int)  # a parent's key
 Q = TypeVar("Q")
 
@@ -68,17 +70,68 @@ class Bounds:
     backward: bool
 
 
-async def page(session: AsyncSession, statement: Select[Any], order: Sequence[By], bounds: Bounds) -> Page:
+class Plain(Sequence[tuple[Any, Key]]):
+    """A page whose rows are columns; with each row the key of its place."""
+
+    def __init__(self, rows: Rows, key: Sequence[int]) -> None:
+        self.rows = rows
+        self._key = key
+
+    def keys(self) -> list[Values]:
+        """The columns of the rows' keys."""
+        return [self.rows.column_at(place) for place in self._key]
+
+    def chosen(self, rows: slice) -> "Plain":
+        """Some of the rows."""
+        return Plain(self.rows.chosen(rows), self._key)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: Any) -> Any:
+        return list(self)[place]
+
+    def __iter__(self) -> Iterator[tuple[Any, Key]]:
+        return zip(self.rows, zip(*self.keys(), strict=True), strict=True)
+
+
+async def page(
+    session: AsyncSession,
+    statement: Select[Any],
+    order: Sequence[By],
+    bounds: Bounds,
+    *,
+    plain: bool = False,
+) -> Page:
     """The page of `statement` (unordered, unlimited) with each row's key, in the direction walked: backward,
     the last row comes first. `order` has to end in a unique column. A row is what `statement` selects: the
-    entity or value itself, a tuple where there are several.
+    entity or value itself, a tuple where there are several. If `plain`, the page is `Plain`, and a row of it
+    has the entity's columns.
     """
+    if plain:
+        return await _plain(session, statement, order, bounds)
     wanted = len(statement.column_descriptions)
     bounded = _bounded(statement, order, bounds).add_columns(*(by.column for by in order))
-    rows = map(tuple, await session.execute(bounded))
+    found = map(tuple, await session.execute(bounded))
     if wanted == 1:
-        return [(row[0], row[1:]) for row in rows]
-    return [(row[:wanted], row[wanted:]) for row in rows]
+        return [(row[0], row[1:]) for row in found]
+    return [(row[:wanted], row[wanted:]) for row in found]
+
+
+async def _plain(session: AsyncSession, statement: Select[Any], order: Sequence[By], bounds: Bounds) -> Plain:
+    """A key's column that is selected anyway is not selected twice."""
+    selected = {_unlabelled(column): place for place, column in enumerate(statement.selected_columns)}
+    more = [by.column for by in order if _unlabelled(by.column) not in selected]
+    for column in more:
+        selected[_unlabelled(column)] = len(selected)
+    found = await read_rows(session, _bounded(statement, order, bounds).add_columns(*more))
+    return Plain(found, [selected[_unlabelled(by.column)] for by in order])
+
+
+def _unlabelled(column: Any) -> Any:
+    """The column itself, which is the same wherever it stands."""
+    element = column.__clause_element__() if hasattr(column, "__clause_element__") else column
+    return element.element if isinstance(element, Label) else element
 
 
 async def pages(
@@ -87,19 +140,22 @@ async def pages(
     parents: Sequence[P],
     order: Sequence[By],
     bounds: Bounds,
+    *,
+    plain: bool = False,
 ) -> dict[P, Page]:
     """The page of `of(parent)` for each of these parents, with one statement and without walking further
-    than each page goes. `of` takes a value or a column of values."""
+    than each page goes. `of` takes a value or a column of values. That of a single parent is `Plain`, if
+    wanted."""
     if len(parents) == 1:
-        return {parents[0]: await page(session, of(parents[0]), order, bounds)}
+        return {parents[0]: await page(session, of(parents[0]), order, bounds, plain=plain)}
     listed = _listed(session, parents)
     beside = _by_lateral if dialect_of(session) == "postgresql" else _by_unique
     statement = beside(listed, of, order, bounds)
-    found: dict[P, Page] = {parent: [] for parent in parents}
+    found: dict[P, list[tuple[Any, Key]]] = {parent: [] for parent in parents}
     wanted = len(of(parents[0]).column_descriptions)
     for parent, *row in await session.execute(statement):
         found[parent].append(_entry(tuple(row), wanted))
-    return found
+    return dict(found)
 
 
 async def counts(
@@ -120,11 +176,11 @@ async def counts(
 async def pages_of_each(
     session: AsyncSession, lists: Mapping[Q, tuple[Select[Any], Sequence[By]]], bounds: Bounds
 ) -> dict[Q, Page]:
-    """The page of each of these statements, all of which select the same columns by orders of the same kinds
-    and directions; 400 of them with one statement."""
+    """The page of each of these statements, all of which select the same columns (no entities) by orders of
+    the same kinds and directions; 400 of them with one statement. That of a single one is `Plain`."""
     if len(lists) == 1:
-        return {name: await page(session, *each, bounds) for name, each in lists.items()}
-    found: dict[Q, Page] = {}
+        return {name: await page(session, *each, bounds, plain=True) for name, each in lists.items()}
+    found: dict[Q, list[tuple[Any, Key]]] = {}
     names = list(lists)
     for start in range(0, len(names), ARMS):
         chunk = names[start : start + ARMS]
@@ -132,7 +188,7 @@ async def pages_of_each(
         wanted = len(lists[chunk[0]][0].column_descriptions)
         for place, *row in await session.execute(_united([lists[name] for name in chunk], bounds)):
             found[chunk[place]].append(_entry(tuple(row), wanted))
-    return found
+    return dict(found)
 
 
 async def counts_of_each(session: AsyncSession, statements: Mapping[Q, Select[Any]]) -> dict[Q, int]:

@@ -12,6 +12,7 @@ from sqlmodel import col
 from app.channels.models import Channel, Member
 from app.database import changed, dialect_of
 from app.given import given
+from app.rows import columns_by_keys
 
 MemberKey = tuple[str, str]
 
@@ -44,6 +45,13 @@ async def by_cids(session: AsyncSession, cids: Sequence[str]) -> Mapping[str, Ch
     """The channels of these cids."""
     found = await session.execute(select(Channel).where(col(Channel.cid).in_(cids)))
     return {channel.cid: channel for channel in found.scalars()}
+
+
+async def columns_by_cids(
+    session: AsyncSession, cids: Sequence[str], columns: Sequence[str]
+) -> dict[str, Sequence[Any]]:
+    """The values of these columns, the cid among them, of the channels of these cids."""
+    return await columns_by_keys(session, Channel, "cid", cids, columns)
 
 
 def is_member(session: AsyncSession, keys: Iterable[MemberKey]) -> ColumnElement[bool]:

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
+from operator import attrgetter
 from types import GeneratorType
 from typing import Any, TypeAlias
 
@@ -24,8 +25,10 @@ from graphql import (
 from strawberry.types.cast import TYPE_CAST_ATTRIBUTE
 
 from app.graphql.scalars import format_instant, format_instants
+from app.graphql.shapes import Shape, Shaped, Unmade
+from app.rows import Rows
 
-Values: TypeAlias = list[Any]
+Values: TypeAlias = Any  # a list, or the objects of a list that are not made
 Odd: TypeAlias = set[int]
 NATIVE: Mapping[Any, type] = {GraphQLString: str, GraphQLID: str, GraphQLBoolean: bool, GraphQLInt: int}
 MIN_INT, MAX_INT = -(2**31), 2**31 - 1
@@ -105,13 +108,16 @@ class Leaf(Completer):
 class Object(Completer):
     """Objects of one type, by the fields selected. `origin` is the class they must be of, if any."""
 
-    def __init__(self, fields: Sequence["Field"], origin: type | None) -> None:
+    def __init__(self, type_name: str, fields: Sequence["Field"], origin: type | None) -> None:
+        self._type_name = type_name
         self._fields = fields
         self._origin = origin
         self.loads = any(field.loads for field in fields)
 
     async def complete(self, values: Values, odd: Odd, info: Info) -> Values:
         """A dict for each."""
+        if isinstance(values, Unmade) and (self._origin is None or values.type_name == self._type_name):
+            return await self._rows(values, odd, info)
         kinds = set(map(type, values))
         if not self._suits(kinds, values):
             kinds.add(NOTHING)
@@ -131,7 +137,7 @@ class Object(Completer):
 
     async def _rows(self, values: Values, odd: Odd, info: Info) -> Values:
         columns = await self._columns(values, odd, info)
-        rows: Values = [{} for _ in values]
+        rows: Values = [{} for _ in range(len(values))]
         for field, column in zip(self._fields, columns, strict=True):
             key = field.key
             for row, value in zip(rows, column, strict=True):
@@ -143,6 +149,30 @@ class Object(Completer):
         if sum(field.loads for field in self._fields) > 1:
             return await asyncio.gather(*(field.column(values, odd, info) for field in self._fields))
         return [await field.column(values, odd, info) for field in self._fields]
+
+
+class Narrowed(Completer):
+    """Nodes of which only columns were loaded: the rows of these, or None."""
+
+    def __init__(self, of: Completer, shape: Shape, columns: Sequence[str]) -> None:
+        self._of = of
+        self._shape = shape
+        self._columns = columns
+        self.loads = of.loads
+
+    async def complete(self, values: Values, odd: Odd, info: Info) -> Values:
+        """A dict for each row."""
+        if None in values:
+            return await _sparsely(self._present, values, odd, info)
+        return await self._present(values, odd, info)
+
+    async def _present(self, values: Values, odd: Odd, info: Info) -> Values:
+        rows = Rows.of(values, self._columns)
+        return await self._of.complete(Shaped(rows, _never, self._shape), odd, info)
+
+
+def _never(_: Any) -> Any:
+    raise RuntimeError("there is not enough of a narrowed row to make its object")
 
 
 class Interface(Completer):
@@ -204,8 +234,19 @@ class Field(ABC):
     async def _values(self, sources: Values, odd: Odd, info: Info) -> Values: ...
 
 
+class TypeName(Field):
+    """What `__typename` gives."""
+
+    def __init__(self, key: str, completer: Completer, name: str) -> None:
+        super().__init__(key, completer)
+        self._name = name
+
+    async def _values(self, sources: Values, odd: Odd, info: Info) -> Values:
+        return [self._name] * len(sources)
+
+
 class Computed(Field):
-    """An attribute, or what a resolver makes of the object alone."""
+    """What a resolver makes of the object alone."""
 
     def __init__(self, key: str, completer: Completer, of: Callable[[Any], Any]) -> None:
         super().__init__(key, completer)
@@ -216,6 +257,22 @@ class Computed(Field):
             return list(map(self._of, sources))
         except Exception:
             return _each(self._of, sources, odd)
+
+
+class Attribute(Computed):
+    """An attribute of the object."""
+
+    def __init__(self, key: str, completer: Completer, name: str) -> None:
+        super().__init__(key, completer, attrgetter(name))
+        self._name = name
+
+    async def _values(self, sources: Values, odd: Odd, info: Info) -> Values:
+        try:
+            column = _column(sources, self._name)
+        except Exception:
+            odd.update(range(len(sources)))
+            return [None] * len(sources)
+        return await super()._values(sources, odd, info) if column is None else column
 
 
 class Keyed(Field):
@@ -229,9 +286,11 @@ class Keyed(Field):
         load: Callable[[Any, Sequence[Any]], Awaitable[Sequence[Any]]],
         absent: Any,
         place: Any,
+        attribute: str | None,
     ) -> None:
         super().__init__(key, completer)
         self._key_of = key_of
+        self._attribute = attribute
         self._load = load
         self._absent = absent
         self._place = place
@@ -239,7 +298,8 @@ class Keyed(Field):
 
     async def _values(self, sources: Values, odd: Odd, info: Info) -> Values:
         try:
-            keys = list(map(self._key_of, sources))
+            column = None if self._attribute is None else _column(sources, self._attribute)
+            keys = list(map(self._key_of, sources)) if column is None else column
             wanted = [key for key in dict.fromkeys(keys) if key is not None]
             loaded = await self._load(info(self._place), wanted) if wanted else ()
             found = dict(zip(wanted, loaded, strict=True))
@@ -247,7 +307,12 @@ class Keyed(Field):
             odd.update(range(len(sources)))
             return [None] * len(sources)
         found[None] = self._absent
-        return [found[key] for key in keys]
+        return list(map(found.__getitem__, keys))
+
+
+def _column(sources: Values, attribute: str) -> Any:
+    """The values of an attribute of objects that are not made; None if they have to be made for it."""
+    return sources.column(attribute) if isinstance(sources, Unmade) else None
 
 
 def _within_bounds(values: Values) -> bool:

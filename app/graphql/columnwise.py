@@ -12,7 +12,6 @@ Nothing is generated from a document: its names are only looked up in the schema
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 from graphql import (
@@ -40,9 +39,23 @@ from strawberry.types.base import StrawberryObjectDefinition
 from strawberry.types.field import StrawberryField
 
 from app.graphql import keyed
-from app.graphql.columns import Completer, Computed, Field, Interface, Keyed, Leaf, List, NonNull, Object
+from app.graphql.columns import (
+    Attribute,
+    Completer,
+    Computed,
+    Field,
+    Interface,
+    Keyed,
+    Leaf,
+    List,
+    Narrowed,
+    NonNull,
+    Object,
+    TypeName,
+)
 from app.graphql.limits import DEFINITION
 from app.graphql.nodes import Columns
+from app.graphql.shapes import Unmade
 
 T = TypeVar("T")
 Details: TypeAlias = list[FieldDetails]
@@ -99,10 +112,11 @@ class ColumnwiseExecutor(StrawberryGraphQLCoreExecutionContext):
         stock = partial(
             super().complete_list_value, return_type, field_details_list, info, path, result, position_context
         )
-        if type(result) is not list or not result or not is_composite_type(get_named_type(return_type)):
+        unmade = isinstance(result, Unmade)
+        if not (unmade or type(result) is list) or not is_composite_type(get_named_type(return_type)):
             return stock()
-        completer = self._completer(return_type.of_type, field_details_list)
-        if completer is None or any(map(self.is_awaitable, result)):
+        completer = self._completer(return_type.of_type, field_details_list) if len(result) else None
+        if completer is None or not (unmade or not any(map(self.is_awaitable, result))):
             return stock()
         again = partial(
             self._again, return_type.of_type, field_details_list, info, path, result, position_context
@@ -214,7 +228,7 @@ class Understanding:
         if definition.is_type_of is not None or (checked and definition.concrete_of is not None):
             raise NotUnderstood
         fields = [self._field(kind, key, each) for key, each in self._selected(kind, details)]
-        return Object(fields, definition.origin if checked else None)
+        return Object(kind.name, fields, definition.origin if checked else None)
 
     def _interface(self, kind: GraphQLInterfaceType, details: Details) -> Completer:
         if _definition(kind).resolve_type is not None:
@@ -236,16 +250,20 @@ class Understanding:
     def _field(self, parent: GraphQLObjectType, key: str, details: Details) -> Field:
         name = details[0].node.name.value
         if name == "__typename":
-            return Computed(key, Leaf(GraphQLString), lambda _: parent.name)
+            return TypeName(key, Leaf(GraphQLString), parent.name)
         field, definition = _declared(parent, name)
         declared: keyed.Keyed | None = definition.metadata.get(keyed.KEYED)
+        if declared is None and _is_attribute(definition):
+            return Attribute(key, self.completer(field.type, details), definition.python_name)
         if declared is None:
-            return Computed(key, self.completer(field.type, details), _getter(definition))
+            return Computed(key, self.completer(field.type, details), _resolver(definition))
         if definition.extensions:
             raise NotUnderstood
         place = Place(parent, key, field, definition, [each.node for each in details])
         completer, load = self._loading(field, declared, details)
-        return Keyed(key, completer, declared.key_of, load, declared.absent, place)
+        return Keyed(
+            key, completer, declared.key_of, load, declared.absent, place, attribute=declared.attribute
+        )
 
     def _loading(
         self, field: GraphQLField, declared: keyed.Keyed, details: Details
@@ -262,21 +280,12 @@ class Understanding:
         self, kind: GraphQLObjectType, columns: Columns, details: Details
     ) -> tuple[Completer, keyed.LoadMany]:
         """For nodes of which nothing but columns is selected."""
-        selected = self._selected(kind, details)
-        names = {each[0].node.name.value for _, each in selected} - {"__typename"}
-        declared = {name: _declared(kind, name)[1] for name in names}
-        chosen = columns.chosen(definition.python_name for definition in declared.values())
+        names = {each[0].node.name.value for _, each in self._selected(kind, details)} - {"__typename"}
+        chosen = columns.chosen(_attribute(_declared(kind, name)[1]) for name in names)
         if chosen is None:
             raise NotUnderstood
-        fields = []
-        for key, each in selected:
-            name = each[0].node.name.value
-            if name == "__typename":
-                fields.append(self._field(kind, key, each))
-            else:
-                getter = columns.getter(kind.name, declared[name].python_name, chosen)
-                fields.append(Computed(key, self.completer(kind.fields[name].type, each), getter))
-        return Object(fields, None), partial(columns.load_many, columns=chosen)
+        completer = Narrowed(self._object(kind, details), columns.shape, chosen)
+        return completer, partial(columns.load_many, columns=chosen)
 
 
 def _definition(kind: GraphQLNamedType) -> StrawberryObjectDefinition:
@@ -295,14 +304,28 @@ def _declared(parent: GraphQLObjectType, name: str) -> tuple[GraphQLField, Straw
     return field, definition
 
 
-def _getter(definition: StrawberryField) -> Callable[[Any], Any]:
+def _is_attribute(definition: StrawberryField) -> bool:
+    """Whether the value of a field is an attribute of its object."""
+    return (
+        definition.base_resolver is None
+        and definition.default_resolver is getattr
+        and not definition.extensions
+    )
+
+
+def _attribute(definition: StrawberryField) -> str:
+    """The attribute that is all that is needed for a field."""
+    declared: keyed.Keyed | None = definition.metadata.get(keyed.KEYED)
+    attribute = definition.python_name if declared is None else declared.attribute
+    if attribute is None or not (declared is not None or _is_attribute(definition)):
+        raise NotUnderstood
+    return attribute
+
+
+def _resolver(definition: StrawberryField) -> Callable[[Any], Any]:
     """What gives the value of a field for an object, where nothing else is needed for it."""
     resolver = definition.base_resolver
-    if definition.extensions:
-        raise NotUnderstood
-    if resolver is None and definition.default_resolver is getattr:
-        return attrgetter(definition.python_name)
     alone = resolver is not None and not resolver.is_async and list(resolver.signature.parameters) == ["self"]
-    if resolver is None or not alone:
+    if definition.extensions or resolver is None or not alone:
         raise NotUnderstood
     return cast("Callable[[Any], Any]", resolver.wrapped_func)

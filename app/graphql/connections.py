@@ -1,7 +1,5 @@
 """Connections: every list, by keyset, with first/after/last/before, nodes, edges, pageInfo and totalCount."""
 
-import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
@@ -9,9 +7,9 @@ from dataclasses import dataclass, fields, is_dataclass
 from dataclasses import field as dataclass_field
 from datetime import datetime
 from enum import Enum
+from functools import cached_property
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
-import orjson
 import strawberry
 from graphql.pyutils import Path
 from sqlalchemy import Select, func, select
@@ -23,22 +21,23 @@ from strawberry.types.arguments import StrawberryArgument
 from strawberry.types.field import StrawberryField
 
 from app import keyset
-from app.database import from_microseconds, microseconds
+from app.database import microseconds
 from app.errors import InvalidInput, LimitExceeded
 from app.graphql.context import Info
+from app.graphql.cursors import Cursors
 from app.graphql.fields import MAX_SIZE, Decorator, field
 from app.graphql.loaders import load_together
 from app.graphql.nodes import Node
 from app.graphql.permissions import IsViewer
-from app.keyset import Bounds, By, Key, KeyPart
-from app.validation import MAX_INTEGER, MIN_INTEGER
+from app.graphql.shapes import Shape, Shaped, Unmade
+from app.keyset import Bounds, By, Key, Plain
+from app.rows import Values
 
 N = TypeVar("N")
 Row = TypeVar("Row")
 P = TypeVar("P", bound=Hashable)
 
 DEFAULT_SIZE = 30
-URL_SAFE = bytes.maketrans(b"+/", b"-_")
 Fetch: TypeAlias = Callable[[Bounds], Awaitable[Sequence[tuple[Row, Key]]]]
 
 
@@ -48,13 +47,14 @@ class Listing(Generic[Row]):
 
     `fetch(bounds)` gives rows with their keys in the direction walked (backward: the last first), `kinds`
     are the types of a key's parts, `node` makes the GraphQL object of a row, `count` is awaited only when
-    totalCount is asked for.
+    totalCount is asked for. With a `shape`, objects of a `Plain` page are made only where they are needed.
     """
 
     fetch: Fetch[Row]
     kinds: tuple[type, ...]
     node: Callable[[Row], Any]
     count: Callable[[], Awaitable[int]]
+    shape: Shape | None = None
 
 
 def select_listing(
@@ -64,21 +64,22 @@ def select_listing(
     node: Callable[[Any], Any],
     *,
     count: Select[Any] | None = None,
+    shape: Shape | None = None,
 ) -> Listing[Any]:
     """A listing of what `statement` selects, by `order`, which ends in a unique column. `count` is a cheaper
-    statement for the number of all, where there is one."""
+    statement for the number of all, where there is one. With a `shape`, rows are plain."""
     database = info.context.database
     counting = count if count is not None else select(func.count()).select_from(statement.subquery())
 
     async def fetch(bounds: Bounds) -> Sequence[tuple[Any, Key]]:
         async with database.read() as session:
-            return await keyset.page(session, statement, order, bounds)
+            return await keyset.page(session, statement, order, bounds, plain=shape is not None)
 
     async def total() -> int:
         async with database.read() as session:
             return int((await session.execute(counting)).scalar_one())
 
-    return Listing(fetch=fetch, kinds=keyset.kinds(order), node=node, count=total)
+    return Listing(fetch, keyset.kinds(order), node, total, shape)
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,14 @@ class Family(Generic[P, Row]):
     kinds: tuple[type, ...]
 
 
-def select_family(of: Callable[[Any], Select[Any]], order: Sequence[By]) -> Family[Any, Any]:
+def select_family(
+    of: Callable[[Any], Select[Any]], order: Sequence[By], *, plain: bool = False
+) -> Family[Any, Any]:
     """The family of what `of(parent)` selects. `of` takes a value or a column of values; `order` ends in a
-    column that is unique within a parent's list."""
+    column that is unique within a parent's list. The rows of a single parent may be `plain`."""
 
     async def pages(session: AsyncSession, parents: Sequence[Any], bounds: Bounds) -> Mapping[Any, Any]:
-        return await keyset.pages(session, of, parents, order, bounds)
+        return await keyset.pages(session, of, parents, order, bounds, plain=plain)
 
     async def counts(session: AsyncSession, parents: Sequence[Any]) -> Mapping[Any, int]:
         return await keyset.counts(session, of, parents)
@@ -130,7 +133,14 @@ async def _own_counts(session: AsyncSession, owners: Sequence[Own]) -> Mapping[O
     return await keyset.counts_of_each(session, {own: own.statement for own in owners})
 
 
-def nested_listing(info: Info, family: Family[P, Row], parent: P, node: Callable[[Row], Any]) -> Listing[Row]:
+def nested_listing(
+    info: Info,
+    family: Family[P, Row],
+    parent: P,
+    node: Callable[[Row], Any],
+    *,
+    shape: Shape | None = None,
+) -> Listing[Row]:
     """The listing of one parent. What its siblings list is read with it, so that a page of parents costs one
     statement, whatever their number; the family of the first of them reads for all."""
     place = _place(info)
@@ -144,7 +154,7 @@ def nested_listing(info: Info, family: Family[P, Row], parent: P, node: Callable
     async def count() -> int:
         return await load_together(info, (place, "count"), family.counts, parent) or 0
 
-    return Listing(fetch=fetch, kinds=family.kinds, node=node, count=count)
+    return Listing(fetch, family.kinds, node, count, shape)
 
 
 def _place(info: Info) -> Hashable:
@@ -167,20 +177,35 @@ class Edge(Generic[N]):
     node: N = strawberry.field(description="The item.")
 
 
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """What an edge is made of: a node, the key of its place, and what makes cursors, if one is asked for."""
+    """What an edge is made of."""
 
-    __slots__ = ("_cursor_of", "_key", "node")
+    node: Any
+    cursor: str
 
-    def __init__(self, node: Any, key: Key, cursor_of: Callable[[Key], str]) -> None:
-        self.node = node
-        self._key = key
-        self._cursor_of = cursor_of
 
-    @property
-    def cursor(self) -> str:
-        """The cursor of the node's place."""
-        return self._cursor_of(self._key)
+class Entries(Unmade):
+    """The entries of a page: nodes, the columns of their keys, and what makes cursors if one is asked for."""
+
+    type_name = "Entry"
+
+    def __init__(self, nodes: Sequence[Any], keys: Sequence[Values], cursors: Cursors) -> None:
+        self.nodes = nodes
+        self._keys = keys
+        self._cursors = cursors
+
+    def column(self, attribute: str) -> Sequence[Any] | None:
+        """The nodes, or their cursors."""
+        return self.nodes if attribute == "node" else self._cursors.of_all(self._keys)
+
+    @cached_property
+    def made(self) -> list[Entry]:
+        """All entries."""
+        return list(map(Entry, self.nodes, self._cursors.of_all(self._keys)))
+
+    def __len__(self) -> int:
+        return len(self.nodes)
 
 
 @strawberry.type(description="A page of a list.")
@@ -188,7 +213,7 @@ class Connection(Generic[N]):
     """A page. Cursors are made only when they are asked for."""
 
     page_info: PageInfo = strawberry.field(description="Where this page lies in the list.")
-    entries: strawberry.Private[list[Entry]]
+    entries: strawberry.Private[Entries]
     count: strawberry.Private[Callable[[], Awaitable[int]]]
 
     @field(description="The items with their cursors.")
@@ -199,7 +224,7 @@ class Connection(Generic[N]):
     @field(description="The items.")
     def nodes(self) -> list[N]:
         """The items."""
-        return [entry.node for entry in self.entries]
+        return cast(list[N], self.entries.nodes)
 
     @field(description="How many items the whole list has.")
     async def total_count(self) -> int:
@@ -287,23 +312,35 @@ def _argument(name: str, kind: Any, description: str) -> StrawberryArgument:
 
 
 def _page(
-    listing: Listing[Any], cursors: "Cursors", bounds: Bounds, found: Sequence[tuple[Any, Key]]
+    listing: Listing[Any], cursors: Cursors, bounds: Bounds, found: Sequence[tuple[Any, Key]]
 ) -> Connection[Any]:
-    node = listing.node
     more = len(found) == bounds.limit
-    kept = list(found[: bounds.limit - 1])
-    if bounds.backward:
-        kept.reverse()
+    last = min(len(found), bounds.limit - 1)
+    kept = slice(last - 1, None, -1) if bounds.backward and last else slice(last)
+    nodes, keys = _nodes(listing, found, kept)
+    ends = cursors.of_all([[column[0], column[-1]] for column in keys]) if nodes else [None, None]
     return Connection(
         page_info=PageInfo(
             has_next_page=bounds.before is not None if bounds.backward else more,
             has_previous_page=more if bounds.backward else bounds.after is not None,
-            start_cursor=cursors.of(kept[0][1]) if kept else None,
-            end_cursor=cursors.of(kept[-1][1]) if kept else None,
+            start_cursor=ends[0],
+            end_cursor=ends[1],
         ),
-        entries=[Entry(node(row), key, cursors.of) for row, key in kept],
+        entries=Entries(nodes, keys, cursors),
         count=listing.count,
     )
+
+
+def _nodes(
+    listing: Listing[Any], found: Sequence[tuple[Any, Key]], kept: slice
+) -> tuple[Sequence[Any], Sequence[Values]]:
+    """The nodes of a page, and the columns of their keys."""
+    if isinstance(found, Plain) and listing.shape is not None:
+        chosen = found.chosen(kept)
+        return Shaped(chosen.rows, listing.node, listing.shape), chosen.keys()
+    rows = list(found)[kept]
+    keys = [[key[place] for _, key in rows] for place in range(len(listing.kinds))]
+    return [listing.node(row) for row, _ in rows], keys
 
 
 def _scope(source: Any, info: Info, arguments: dict[str, Any]) -> str:
@@ -332,54 +369,3 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, datetime):
         return microseconds(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-class Cursors:
-    """Makes and reads the cursors of one list with one filter and sort; any other's are refused."""
-
-    def __init__(self, scope: str, kinds: tuple[type, ...]) -> None:
-        self._scope = scope
-        self._kinds = kinds
-        self._plain = datetime not in kinds
-
-    def of(self, key: Key) -> str:
-        """The cursor of the row with this key."""
-        parts = key if self._plain else map(_plain, key)
-        return (
-            binascii.b2a_base64(orjson.dumps((self._scope, *parts)), newline=False)
-            .translate(URL_SAFE)
-            .decode()
-        )
-
-    def key(self, cursor: str | None, argument: str) -> Key | None:
-        """The key in a cursor. Raises InvalidInput unless `of` made it for the same list."""
-        if cursor is None:
-            return None
-        try:
-            scope, *parts = orjson.loads(base64.b64decode(cursor, altchars=b"-_", validate=True))
-            if scope != self._scope:
-                raise ValueError
-            return tuple(_typed(part, kind) for part, kind in zip(parts, self._kinds, strict=True))
-        except (binascii.Error, ValueError, TypeError, OverflowError):
-            raise InvalidInput(
-                f"{argument} is not a cursor of this list. Use one that the same list gave you, with the "
-                "same filter and sort."
-            ) from None
-
-
-def _plain(part: KeyPart) -> Any:
-    return microseconds(part) if isinstance(part, datetime) else part
-
-
-def _typed(part: Any, kind: type) -> KeyPart:
-    if part is None:
-        return None
-    if kind is float and type(part) is int:
-        return float(part)
-    if type(part) is not (int if kind is datetime else kind):
-        raise ValueError
-    if isinstance(part, str) and "\0" in part:
-        raise ValueError
-    if isinstance(part, int) and not MIN_INTEGER <= part <= MAX_INTEGER:
-        raise ValueError
-    return from_microseconds(cast(int, part)) if kind is datetime else cast(KeyPart, part)

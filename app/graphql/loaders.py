@@ -80,9 +80,9 @@ class Reader(Generic[K, V]):
         known, coming = self._known, self._coming
         missing = [key for key in keys if key not in known] if known else keys
         self._want([key for key in missing if key not in coming] if coming else missing)
-        for future in {coming[key] for key in missing}:
+        for future in set(map(coming.__getitem__, missing)):
             await asyncio.shield(future)  # others wait for it as well
-        return [known[key] for key in keys]
+        return list(map(known.__getitem__, keys))
 
     def prime(self, found: Mapping[K, V]) -> None:
         """Remembers these, unless they are known."""

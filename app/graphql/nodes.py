@@ -4,7 +4,6 @@ import base64
 import binascii
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any, Self
 
 import strawberry
@@ -13,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.errors import InvalidInput
 from app.graphql.context import Info
 from app.graphql.loaders import load_many_together
+from app.graphql.shapes import Shape, encode_ids
 
 MAX_NUMBER = 2**63 - 1
 
@@ -35,39 +35,25 @@ class Node:
 
     @classmethod
     def columns(cls) -> "Columns | None":
-        """The fields that can be read without the rest of the row, if there are any."""
+        """What can be read of many without making their objects, if anything can."""
         return None
 
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """Fields of a node that are columns of its row as they are: where no others are selected, just these are
-    read for a page of references. `names` are those of the fields in Python, each with its column's; `key` is
-    the column that has the keys, of which global ids are made.
+    """Where nodes stand by the column: where no other attributes are needed than those that `shape` knows,
+    just their columns are read for a page of references. The key is one of these columns.
 
-    `read(session, keys, columns)` gives the values of these columns, `key` among them, by key.
+    `read(session, keys, columns)` gives the values of these columns by key.
     """
 
     read: Callable[[AsyncSession, Sequence[Any], Sequence[str]], Awaitable[Mapping[Any, Sequence[Any]]]]
-    key: str
-    names: Mapping[str, str]
+    shape: Shape
 
-    def chosen(self, names: Iterable[str]) -> tuple[str, ...] | None:
-        """The columns to read for these fields; None where one of them is not a column."""
-        wanted = {self.key}
-        for name in names:
-            column = self.key if name == "id" else self.names.get(name)
-            if column is None:
-                return None
-            wanted.add(column)
-        return tuple(sorted(wanted))
-
-    def getter(self, type_name: str, name: str, chosen: Sequence[str]) -> Callable[[Sequence[Any]], Any]:
-        """What gives a field's value of the values of the columns chosen."""
-        if name == "id":
-            key = chosen.index(self.key)
-            return lambda row: encode_id(type_name, row[key])
-        return itemgetter(chosen.index(self.names[name]))
+    def chosen(self, attributes: Iterable[str]) -> tuple[str, ...] | None:
+        """The columns to read for these attributes; None where one of them is not of columns."""
+        needed = self.shape.columns(["id", *attributes])
+        return None if needed is None else tuple(sorted(needed))
 
     async def load_many(
         self, info: Info, keys: Sequence[Any], columns: tuple[str, ...]
@@ -82,7 +68,7 @@ class Columns:
 
 def encode_id(type_name: str, key: str | int) -> strawberry.ID:
     """The global id of `key` within `type_name`."""
-    return strawberry.ID(binascii.b2a_base64(f"{type_name}:{key}".encode(), newline=False).decode())
+    return strawberry.ID(encode_ids(f"{type_name}:", [key])[0])
 
 
 def decode_id(given: str) -> tuple[str, str]:

@@ -36,7 +36,13 @@ def format_instant(instant: datetime) -> str:
 
 
 def format_instants(instants: Sequence[datetime | None]) -> list[str | None]:
-    """`format_instant` of each, None of None; many at once for a tenth of the time."""
+    """`format_instant` of each, None of None; many at once for a tenth of the time, one object only once."""
+    distinct = {id(instant): instant for instant in instants}
+    formatted = dict(zip(distinct, _formatted(list(distinct.values())), strict=True))
+    return [formatted[id(instant)] for instant in instants]
+
+
+def _formatted(instants: Sequence[datetime | None]) -> list[str | None]:
     formatted: list[str | None] = orjson.loads(orjson.dumps(instants, option=orjson.OPT_UTC_Z))
     for place, text in enumerate(formatted):
         if text is not None and not (len(text) == LENGTH and text[-1] == "Z"):  # whole seconds, other zones

@@ -17,12 +17,14 @@ from app.graphql.comparisons import StringFilter, condition, several, stored
 from app.graphql.connections import Family, Listing, nested_listing
 from app.graphql.context import Info
 from app.graphql.fields import field
-from app.graphql.keyed import reference
+from app.graphql.keyed import reference_by
 from app.graphql.loaders import Loader
 from app.graphql.nodes import Node, number_key
-from app.keyset import Bounds, Key
+from app.graphql.shapes import NOTHING, Derived, Shape, Source
+from app.keyset import Bounds, Key, Plain
 from app.ledger import models, recipients
 from app.ledger.recipients import LedgerRow, Span
+from app.rows import Rows
 from app.segments.api import TargetFilter
 from app.segments.kinds import SegmentType
 
@@ -77,6 +79,16 @@ class OutcomeReason(Enum):
     )
 
 
+STATUSES = {each.value: RecipientStatus[each.name] for each in models.RecipientStatus}
+REASONS = {None: None} | {each.value: OutcomeReason[each.name] for each in models.OutcomeReason}
+PLAIN = ("target_id", "detail", "message_id", "cid", "read_at")
+TARGET_ID = LedgerRow._fields.index("target_id")
+
+
+def _sent_at(status: int, settled_at: datetime | None) -> datetime | None:
+    return settled_at if status == models.RecipientStatus.SENT else None
+
+
 @strawberry.type(description="A target within one campaign: what happened to it and why.")
 class Recipient(Node):
     """A row of the ledger, or a target that has none yet."""
@@ -92,23 +104,41 @@ class Recipient(Node):
         description="When the receiver had read it; of a target that is a channel, the first of its members."
     )
     owner: strawberry.Private[Any]
+    user_key: strawberry.Private[str | None]
+    channel_key: strawberry.Private[str | None]
 
     @classmethod
     def of(cls, owner: "Campaign", row: LedgerRow) -> "Recipient":
         """The GraphQL object of a row of this campaign's."""
-        status = RecipientStatus[models.RecipientStatus(row.status).name]
+        of_channels = _is_for_channels(owner)
         return cls(
             id=cls.global_id(f"{row.campaign_no} {row.target_id}"),
             target_id=row.target_id,
-            status=status,
-            reason=None if row.reason is None else OutcomeReason[models.OutcomeReason(row.reason).name],
+            status=STATUSES[row.status],
+            reason=REASONS[row.reason],
             detail=row.detail,
             message_id=row.message_id,
             cid=row.cid,
-            sent_at=row.settled_at if status is RecipientStatus.SENT else None,
+            sent_at=_sent_at(row.status, row.settled_at),
             read_at=row.read_at,
             owner=owner,
+            user_key=None if of_channels else row.target_id,
+            channel_key=row.target_id if of_channels else row.cid,
         )
+
+    @classmethod
+    def shape(cls, owner: "Campaign", campaign_no: int) -> Shape:
+        """Where recipients of this campaign stand in `LedgerRow`."""
+        of_channels = _is_for_channels(owner)
+        sources: dict[str, Source] = {
+            **{name: name for name in PLAIN},
+            "status": Derived(STATUSES.__getitem__, ("status",)),
+            "reason": Derived(REASONS.__getitem__, ("reason",)),
+            "sent_at": Derived(_sent_at, ("status", "settled_at")),
+            "user_key": NOTHING if of_channels else "target_id",
+            "channel_key": "target_id" if of_channels else "cid",
+        }
+        return Shape("Recipient", "target_id", sources, before=f"{campaign_no} ")
 
     @classmethod
     async def by_keys(cls, info: Info, keys: Sequence[str]) -> Sequence["Recipient | None"]:
@@ -128,33 +158,27 @@ class Recipient(Node):
         campaign: Campaign = self.owner
         return campaign
 
-    @reference(
+    user = reference_by(
+        "user_key",
         Annotated["User", strawberry.lazy("app.users.api")],
         description="The user who is the target; null if there is none, or if deleted since.",
     )
-    def user(self) -> str | None:
-        """The target's id, unless it is a channel's."""
-        return None if self._is_channel() else self.target_id
-
-    @reference(
+    channel = reference_by(
+        "channel_key",
         Annotated["Channel", strawberry.lazy("app.channels.api")],
         description="The channel that the message went to, or that is the target.",
     )
-    def channel(self) -> str | None:
-        """The target's id, if it is a channel's, or that of the channel written to."""
-        return self.target_id if self._is_channel() else self.cid
-
-    @reference(
+    message = reference_by(
+        "message_id",
         Annotated["Message", strawberry.lazy("app.messages.api")],
         description="The message that it got; null if there is none, or if deleted since.",
     )
-    def message(self) -> str | None:
-        """The id of its message."""
-        return self.message_id
 
-    def _is_channel(self) -> bool:
-        audience: str = self.owner.row.audience
-        return audience == SegmentType.CHANNEL
+
+def _is_for_channels(campaign: "Campaign") -> bool:
+    """Whether its targets are channels."""
+    audience: str = campaign.row.audience
+    return audience == SegmentType.CHANNEL
 
 
 def _key(key: str) -> RecipientKey:
@@ -205,17 +229,18 @@ def recipient_listing(
     """The recipients of a campaign, by target id, settled and pending in one list."""
     wanted = _wanted(info, given)
 
-    async def pages(
-        session: AsyncSession, campaign_nos: Sequence[int], bounds: Bounds
-    ) -> dict[int, list[tuple[LedgerRow, Key]]]:
+    async def pages(session: AsyncSession, campaign_nos: Sequence[int], bounds: Bounds) -> dict[int, Plain]:
         span = Span(bounds.limit, _edge(bounds.after), _edge(bounds.before), bounds.backward)
         found = await recipients.pages(session, campaign_nos, wanted, span)
-        return {number: [(row, (row.target_id,)) for row in rows] for number, rows in found.items()}
+        return {
+            number: Plain(Rows.of(rows, LedgerRow._fields), [TARGET_ID]) for number, rows in found.items()
+        }
 
     async def counts(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[int, int]:
         return await recipients.counts(session, campaign_nos, wanted)
 
-    return nested_listing(info, Family(pages, counts, (str,)), campaign_no, partial(Recipient.of, owner))
+    family, shape = Family(pages, counts, (str,)), Recipient.shape(owner, campaign_no)
+    return nested_listing(info, family, campaign_no, partial(Recipient.of, owner), shape=shape)
 
 
 def _edge(key: Key | None) -> str | None:

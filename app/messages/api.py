@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
 
 from app.graphql.context import Info
-from app.graphql.keyed import reference
+from app.graphql.keyed import reference_by
 from app.graphql.loaders import Loader
-from app.graphql.nodes import Node
+from app.graphql.nodes import Columns, Node
 from app.graphql.scalars import JSON
+from app.graphql.shapes import Derived, Shape, Source
 from app.messages import models, queries
 
 if TYPE_CHECKING:
@@ -19,6 +20,25 @@ if TYPE_CHECKING:
     from app.users.api import User
 
 messages = Loader(queries.by_ids)
+
+
+def _campaign_id(campaign_no: int | None, custom: dict[str, Any]) -> str | None:
+    return None if campaign_no is None else custom.get("campaign_id")
+
+
+def _campaign_key(campaign_no: int | None) -> str | None:
+    return None if campaign_no is None else str(campaign_no)
+
+
+PLAIN = ("cid", "sender_id", "type", "text", "attachments", "custom", "poll_id", "created_at")
+SOURCES: dict[str, Source] = {
+    **{name: name for name in PLAIN},
+    "message_id": "id",
+    "campaign_id": Derived(_campaign_id, ("campaign_no", "custom")),
+    "campaign_key": Derived(_campaign_key, ("campaign_no",)),
+}
+SHAPE = Shape("Message", "id", SOURCES)
+COLUMNS_OF_ROW = Columns(queries.columns_by_ids, SHAPE)
 
 
 @strawberry.type(description="A message in a channel.")
@@ -37,7 +57,7 @@ class Message(Node):
         description="The campaign that sent it, though that may be deleted by now."
     )
     created_at: datetime = strawberry.field(description="When it was sent.")
-    campaign_no: strawberry.Private[int | None]
+    campaign_key: strawberry.Private[str | None]
 
     @classmethod
     def of(cls, row: models.Message) -> "Message":
@@ -52,9 +72,9 @@ class Message(Node):
             attachments=[JSON(attachment) for attachment in row.attachments],
             custom=JSON(row.custom),
             poll_id=row.poll_id,
-            campaign_id=None if row.campaign_no is None else row.custom.get("campaign_id"),
+            campaign_id=_campaign_id(row.campaign_no, row.custom),
             created_at=row.created_at,
-            campaign_no=row.campaign_no,
+            campaign_key=_campaign_key(row.campaign_no),
         )
 
     @classmethod
@@ -63,23 +83,21 @@ class Message(Node):
         rows = await messages.load_many(info, keys)
         return [cls.of(row) if row else None for row in rows]
 
-    @reference(Annotated["Channel", strawberry.lazy("app.channels.api")], description="The channel it is in.")
-    def channel(self) -> str:
-        """The channel's cid."""
-        return self.cid
+    @classmethod
+    def columns(cls) -> Columns:
+        """All of it."""
+        return COLUMNS_OF_ROW
 
-    @reference(
+    channel = reference_by(
+        "cid", Annotated["Channel", strawberry.lazy("app.channels.api")], description="The channel it is in."
+    )
+    sender = reference_by(
+        "sender_id",
         Annotated["User", strawberry.lazy("app.users.api")],
         description="Who it speaks for; null if deleted since.",
     )
-    def sender(self) -> str:
-        """The sender's id."""
-        return self.sender_id
-
-    @reference(
+    campaign = reference_by(
+        "campaign_key",
         Annotated["Campaign", strawberry.lazy("app.campaigns.api")],
         description="The campaign that sent it; null if none did, or if deleted since.",
     )
-    def campaign(self) -> str | None:
-        """The campaign's number."""
-        return None if self.campaign_no is None else str(self.campaign_no)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Select, Text, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,6 +12,7 @@ from app.channels.models import Channel, Member
 from app.channels.queries import MemberKey, is_member
 from app.given import given
 from app.messages.models import Message
+from app.rows import columns_by_keys
 
 Range = tuple[int, int]  # of `seq`: behind the first, up to the second
 
@@ -24,6 +26,13 @@ async def by_ids(session: AsyncSession, message_ids: Sequence[str]) -> Mapping[s
     """The messages of these ids."""
     found = await session.execute(select(Message).where(col(Message.id).in_(message_ids)))
     return {message.id: message for message in found.scalars()}
+
+
+async def columns_by_ids(
+    session: AsyncSession, message_ids: Sequence[str], columns: Sequence[str]
+) -> dict[str, Sequence[Any]]:
+    """The values of these columns, the id among them, of the messages of these ids."""
+    return await columns_by_keys(session, Message, "id", message_ids, columns)
 
 
 async def unread_counts(session: AsyncSession, keys: Sequence[MemberKey]) -> Mapping[MemberKey, int]:

@@ -17,6 +17,7 @@ from app.graphql.fields import MAX_SIZE, mutation, query
 from app.graphql.loaders import Loader
 from app.graphql.nodes import Columns, Node
 from app.graphql.scalars import JSON
+from app.graphql.shapes import Shape
 from app.graphql.sorting import SortDirection
 from app.keyset import By
 from app.ledger import forgetting
@@ -34,9 +35,8 @@ users = Loader(queries.by_ids)
 
 PLAIN = ("name", "role", "language", "teams", "image_url", "custom")
 INSTANTS = ("created_at", "updated_at", "last_active_at", "deactivated_at")
-COLUMNS_OF_ROW = Columns(
-    queries.columns_by_ids, "id", {"user_id": "id"} | {name: name for name in PLAIN + INSTANTS}
-)
+SHAPE = Shape("User", "id", {"user_id": "id"} | {name: name for name in PLAIN + INSTANTS})
+COLUMNS_OF_ROW = Columns(queries.columns_by_ids, SHAPE)
 
 
 @strawberry.type(description="A person whom campaigns speak to or for.")
@@ -168,7 +168,7 @@ class Query:
             with problems.at("filter"):
                 statement = queries.living(parse(USERS, filter).where(info.context.database.dialect))
             problems.check()
-        return select_listing(info, statement, _order(sort or ()), User.of)
+        return select_listing(info, statement, _order(sort or ()), User.of, shape=SHAPE)
 
 
 @strawberry.input(description="A user to create, or to change where the id exists.")

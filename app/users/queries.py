@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.database import changed, dialect_of
-from app.given import among
+from app.rows import columns_by_keys
 from app.users.models import Erasure, User
 
 TABLE = User.__table__  # type: ignore[attr-defined]
@@ -39,12 +39,7 @@ async def columns_by_ids(
     session: AsyncSession, user_ids: Sequence[str], columns: Sequence[str]
 ) -> dict[str, Sequence[Any]]:
     """The values of these columns, the id among them, of the users of these ids that are not deleted."""
-    chosen = select(*(TABLE.c[name] for name in columns))
-    found = await session.execute(
-        chosen.where(TABLE.c.deleted_at.is_(None), among(session, TABLE.c.id, user_ids))
-    )
-    key = columns.index("id")
-    return {row[key]: row for row in found}
+    return await columns_by_keys(session, User, "id", user_ids, columns, col(User.deleted_at).is_(None))
 
 
 async def count(session: AsyncSession) -> int:

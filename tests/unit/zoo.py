@@ -28,6 +28,7 @@ from app.graphql.keyed import loaded, reference
 from app.graphql.loaders import Loader
 from app.graphql.nodes import Columns, Node
 from app.graphql.scalars import JSON, SCALARS
+from app.graphql.shapes import Shape
 from app.keyset import Bounds, Key
 
 BEGIN = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -82,7 +83,8 @@ async def _columns(
     session: AsyncSession, keys: Sequence[str], columns: Sequence[str]
 ) -> dict[str, Sequence[Any]]:
     found = await _by_keys(session, keys)
-    return {key: [getattr(world.keepers[number], name) for name in columns] for key, number in found.items()}
+    keepers = {key: world.keepers[number] for key, number in found.items()}
+    return {key: tuple(getattr(each, name) for name in columns) for key, each in keepers.items()}
 
 
 async def _counts(session: AsyncSession, keys: Sequence[str]) -> dict[str, Any]:
@@ -107,11 +109,8 @@ class Keeper(Node):
 
     @classmethod
     def columns(cls) -> Columns:
-        return Columns(
-            _columns,
-            "keeper_id",
-            {"keeper_id": "keeper_id", "text": "text", "label": "label", "when": "when"},
-        )
+        plain = {name: name for name in ("keeper_id", "text", "label", "when")}
+        return Columns(_columns, Shape("Keeper", "keeper_id", plain))
 
     @field(description="")
     def loud(self) -> str:

@@ -8,6 +8,7 @@ from app.campaigns import reading
 from app.channels import models, queries, service
 from app.channels.api.channel import (
     MAX_PAGE,
+    SHAPE,
     Channel,
     ChannelSort,
     ChannelSortField,
@@ -69,7 +70,7 @@ class Query:
             with problems.at("filter"):
                 statement = queries.matching(parse(CHANNELS, filter).where(info.context.database.dialect))
             problems.check()
-        return select_listing(info, statement, order(sort or ()), Channel.of)
+        return select_listing(info, statement, order(sort or ()), Channel.of, shape=SHAPE)
 
 
 @strawberry.type(description="The channels, or why none was stored.")

@@ -12,13 +12,15 @@ from app.channels import models, queries
 from app.errors import InvalidInput
 from app.graphql.connections import Listing, connection, nested_listing, select_family
 from app.graphql.context import Info
-from app.graphql.keyed import loaded, reference
+from app.graphql.keyed import loaded, reference_by
 from app.graphql.loaders import Loader
-from app.graphql.nodes import Node
+from app.graphql.nodes import Columns, Node
 from app.graphql.scalars import JSON
+from app.graphql.shapes import Derived, Shape
 from app.graphql.sorting import SortDirection
 from app.keyset import By
 from app.messages import queries as messages
+from app.messages.api import SHAPE as MESSAGE
 from app.messages.api import Message
 from app.messages.models import Message as MessageRow
 
@@ -31,9 +33,26 @@ channels = Loader(queries.by_cids)
 members = Loader(queries.members_by_keys)
 unread_counts = Loader(messages.unread_counts)
 
-MEMBERS = select_family(queries.members_of, [By(col(models.Member.user_id))])
-MESSAGES = select_family(messages.in_channel, [By(col(MessageRow.seq))])
-CHANNELS_OF_USERS = select_family(queries.of_user, [By(col(models.Member.cid))])  # has an index by user
+MEMBERS = select_family(queries.members_of, [By(col(models.Member.user_id))], plain=True)
+MESSAGES = select_family(messages.in_channel, [By(col(MessageRow.seq))], plain=True)
+CHANNELS_OF_USERS = select_family(
+    queries.of_user,
+    [By(col(models.Member.cid))],  # has an index by user
+    plain=True,
+)
+
+PLAIN_OF_MEMBER = (
+    *("cid", "user_id", "channel_role", "custom", "hidden", "archived", "muted", "last_read_at"),
+)
+MEMBER = Shape(
+    "Member", Derived("{} {}".format, ("cid", "user_id")), {name: name for name in PLAIN_OF_MEMBER}
+)
+PLAIN = (
+    *("cid", "type", "channel_id", "name", "team", "custom", "created_by_id", "frozen", "member_count"),
+    *("created_at", "last_message_at"),
+)
+SHAPE = Shape("Channel", "cid", {name: name for name in PLAIN})
+COLUMNS_OF_ROW = Columns(queries.columns_by_cids, SHAPE)
 
 
 @strawberry.type(description="A user in a channel.")
@@ -72,12 +91,11 @@ class Member(Node):
         rows = await members.load_many(info, [_member_key(key) for key in keys])
         return [cls.of(row) if row else None for row in rows]
 
-    @reference(
-        Annotated["User", strawberry.lazy("app.users.api")], description="The member; null if deleted."
+    user = reference_by(
+        "user_id",
+        Annotated["User", strawberry.lazy("app.users.api")],
+        description="The member; null if deleted.",
     )
-    def user(self) -> str:
-        """The member's id."""
-        return self.user_id
 
     @loaded(
         unread_counts,
@@ -137,23 +155,26 @@ class Channel(Node):
         rows = await channels.load_many(info, keys)
         return [cls.of(row) if row else None for row in rows]
 
-    @reference(
+    @classmethod
+    def columns(cls) -> Columns:
+        """All but the lists of what is in it."""
+        return COLUMNS_OF_ROW
+
+    created_by = reference_by(
+        "created_by_id",
         Annotated["User", strawberry.lazy("app.users.api")],
         description="Who created it; for a campaign's channels its sender. Null if unknown or deleted.",
     )
-    def created_by(self) -> str | None:
-        """The creator's id."""
-        return self.created_by_id
 
     @connection(Member, max_size=MAX_PAGE, description="Its members, by user id.")
     async def members(self, info: Info) -> Any:
         """Its members."""
-        return nested_listing(info, MEMBERS, self.cid, Member.of)
+        return nested_listing(info, MEMBERS, self.cid, Member.of, shape=MEMBER)
 
     @connection(Message, max_size=MAX_PAGE, description="Its messages, the oldest first.")
     async def messages(self, info: Info) -> Any:
         """Its messages, in the order in which the channel took them."""
-        return nested_listing(info, MESSAGES, self.cid, Message.of)
+        return nested_listing(info, MESSAGES, self.cid, Message.of, shape=MESSAGE)
 
 
 @strawberry.enum(description="What channels can be sorted by.")
@@ -196,4 +217,4 @@ def order(sort: Sequence[ChannelSort]) -> list[By]:
 
 def channels_of_user(info: Info, user_id: str) -> Listing[Any]:
     """The channels that a user is a member of, by cid: User.channels."""
-    return nested_listing(info, CHANNELS_OF_USERS, user_id, Channel.of)
+    return nested_listing(info, CHANNELS_OF_USERS, user_id, Channel.of, shape=SHAPE)

@@ -128,7 +128,8 @@ class Segment(Node):
         chosen = statement.where(condition(filter, {"target_id": target}, dialect))
         descending = sort[0].direction is SortDirection.DESC if sort else False
         own = Own((self.row.segment_no, sender), chosen, [By(target, descending=descending)])
-        return nested_listing(info, own.family(), own, Target.of_segment(self.row, sender))
+        of, shape = Target.of_segment(self.row, sender), Target.shape(self.row, sender)
+        return nested_listing(info, own.family(), own, of, shape=shape)
 
     @field(description="Whether it has this target now.")
     async def target_exists(

@@ -12,9 +12,10 @@ from app.campaigns import queries as campaigns
 from app.errors import InvalidInput
 from app.graphql.comparisons import StringFilter
 from app.graphql.context import Info
-from app.graphql.keyed import node_type, reference
+from app.graphql.keyed import node_type, reference_by
 from app.graphql.loaders import Loader
-from app.graphql.nodes import Node, encode_id, number_key
+from app.graphql.nodes import Node, number_key
+from app.graphql.shapes import NOTHING, Shape, Source
 from app.graphql.sorting import SortDirection
 from app.segments import kinds, models, queries
 
@@ -32,35 +33,52 @@ class Target(Node):
 
     target_id: str = strawberry.field(description="A userId or cid, existing or not.")
     created_at: datetime | None = strawberry.field(description="When it was added by hand; null otherwise.")
-    type: strawberry.Private[str]
+    user_id: strawberry.Private[str | None]
+    cid: strawberry.Private[str | None]
+
+    @classmethod
+    def of(cls, key: str, segment_type: str, target_id: str, since: datetime | None = None) -> "Target":
+        """The target with this key, of a segment of this type or of what could be one."""
+        return cls(
+            id=cls.global_id(key),
+            target_id=target_id,
+            created_at=since,
+            user_id=target_id if segment_type == kinds.SegmentType.USER else None,
+            cid=target_id if segment_type == kinds.SegmentType.CHANNEL else None,
+        )
 
     @classmethod
     def of_segment(
         cls, segment: models.Segment, sender_id: str | None
     ) -> Callable[[tuple[str, datetime | None]], "Target"]:
-        """What makes targets of a segment. White space parts their keys: no id has any."""
-        begin, end, kind = f"segment {segment.segment_no} ", "", segment.type
-        if sender_id and segment.kind == kinds.SegmentKind.ALL_SENDER_CHANNELS:
-            end = f" {sender_id}"
+        """What makes targets of a segment."""
+        shape = cls.shape(segment, sender_id)
 
         def of(row: tuple[str, datetime | None]) -> Target:
             target_id, since = row
-            key = encode_id("Target", f"{begin}{target_id}{end}")
-            return cls(id=key, target_id=target_id, created_at=since, type=kind)
+            return cls.of(f"{shape.before}{target_id}{shape.after}", segment.type, target_id, since)
 
         return of
 
     @classmethod
+    def shape(cls, segment: models.Segment, sender_id: str | None) -> Shape:
+        """Where targets of a segment stand. White space parts their keys: no id has any."""
+        by_sender = sender_id and segment.kind == kinds.SegmentKind.ALL_SENDER_CHANNELS
+        sources: dict[str, Source] = {"target_id": "target_id", "created_at": "since"}
+        for attribute, kind in (("user_id", kinds.SegmentType.USER), ("cid", kinds.SegmentType.CHANNEL)):
+            sources[attribute] = "target_id" if segment.type == kind else NOTHING
+        before, after = f"segment {segment.segment_no} ", f" {sender_id}" if by_sender else ""
+        return Shape("Target", "target_id", sources, before, after)
+
+    @classmethod
     def of_campaign(cls, campaign_no: int, target_id: str) -> "Target":
         """A user that a campaign names by userIds."""
-        key = cls.global_id(f"campaign {campaign_no} {target_id}")
-        return cls(id=key, target_id=target_id, created_at=None, type=kinds.SegmentType.USER)
+        return cls.of(f"campaign {campaign_no} {target_id}", kinds.SegmentType.USER, target_id)
 
     @classmethod
     def of_nothing(cls, segment_type: str, target_id: str) -> "Target":
         """A user or channel that a definition finds which no segment has."""
-        key = cls.global_id(f"{segment_type.lower()} {target_id}")
-        return cls(id=key, target_id=target_id, created_at=None, type=segment_type)
+        return cls.of(f"{segment_type.lower()} {target_id}", segment_type, target_id)
 
     @classmethod
     async def by_keys(cls, info: Info, keys: Sequence[str]) -> Sequence["Target | None"]:
@@ -83,20 +101,16 @@ class Target(Node):
                 return cls.of_nothing(kinds.SegmentType(kind.upper()), target_id) if exists else None
         raise InvalidInput("This is not an id of this API: its key should name a segment or campaign.")
 
-    @reference(
-        Annotated["User", strawberry.lazy("app.users.api")], description="The user, if it is one that exists."
+    user = reference_by(
+        "user_id",
+        Annotated["User", strawberry.lazy("app.users.api")],
+        description="The user, if it is one that exists.",
     )
-    def user(self) -> str | None:
-        """The target's id, if it is one of users."""
-        return self.target_id if self.type == kinds.SegmentType.USER else None
-
-    @reference(
+    channel = reference_by(
+        "cid",
         Annotated["Channel", strawberry.lazy("app.channels.api")],
         description="The channel, if it is one that exists.",
     )
-    def channel(self) -> str | None:
-        """The target's id, if it is one of channels."""
-        return self.target_id if self.type == kinds.SegmentType.CHANNEL else None
 
 
 @strawberry.input(description="Chooses targets.")
