@@ -1,10 +1,13 @@
 """The API's process: uvicorn with our application, on our terms."""
 
+import contextlib
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -12,6 +15,7 @@ from starlette.applications import Starlette
 from app import instance, valkey
 from app.child import LISTEN_FD
 from app.exits import explained
+from app.graphql.sockets import HttpConnection, WebSocketConnection
 from app.main import create_app
 from app.settings import Settings, load
 
@@ -31,17 +35,32 @@ def main() -> None:
     # uvicorn raises the signal again once it has shut down; having been told to stop is a success.
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: sys.exit(0))
+    _allow_many_connections()
     app = create_app(settings, redis_url)
-    config = uvicorn.Config(
+    Server(app, config_of(app, settings)).run(sockets=[listening])
+
+
+def config_of(app: Any, settings: Settings) -> uvicorn.Config:
+    """How the application is served."""
+    return uvicorn.Config(
         app,
+        http=HttpConnection,
+        ws=WebSocketConnection,
         log_config=None,
         access_log=False,
         server_header=False,
         lifespan="on",
         timeout_graceful_shutdown=SECONDS_FOR_OPEN_CONNECTIONS,
         ws_max_size=settings.max_body_bytes,
+        ws_per_message_deflate=False,
     )
-    Server(app, config).run(sockets=[listening])
+
+
+def _allow_many_connections() -> None:
+    """As many open files as we may have: each connection is one, and many systems begin with 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS refuses "unlimited"
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class Server(uvicorn.Server):

@@ -3,8 +3,10 @@
 import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import orjson
 from graphql import GraphQLError, OperationType
 from strawberry.extensions import SchemaExtension
 from strawberry.schema import Schema
@@ -16,6 +18,7 @@ from app.graphql import coercion, values
 from app.graphql.context import Context, Services
 from app.graphql.documents import Documents, operation_of
 from app.graphql.failures import Refused, present, refused
+from app.graphql.sharing import Payload, Push, Sharing
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Operations:
         self._schema = schema
         self._services = services
         self._documents = Documents(schema, services.settings)
+        self._sharing = Sharing()
 
     def admit(self, request: Request, viewer: Viewer) -> tuple[Context, OperationType]:
         """The context to run `request` in, and what kind of operation it is. Raises Refused."""
@@ -135,6 +139,15 @@ class Operations:
             async for result in stream:
                 context.forget()
                 yield answer(self._explained(request, context, result))
+
+    def subscribed(
+        self, request: Request, context: Context, push: Push | None = None
+    ) -> AsyncGenerator[Payload, None]:
+        """What an admitted subscription tells, executed and encoded once for all who ask for the same with
+        the same role. A payload goes to `push` where that takes it, and is yielded where not. Close it."""
+        variables = orjson.dumps(request.variables or {}, option=orjson.OPT_SORT_KEYS)
+        question = (request.query, variables, request.operation_name)
+        return self._sharing.payloads(question, partial(self.results, request), context, push)
 
 
 def answer(result: ExecutionResult) -> dict[str, Any]:

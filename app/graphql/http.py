@@ -17,6 +17,7 @@ from app.graphql import bodies, media
 from app.graphql.execution import Operations, Request, answer, is_request_error, refusal
 from app.graphql.failures import INTERNAL, Refused, log_fault, refused
 from app.graphql.repeats import HEADER, Answer, Repeats, key_in
+from app.graphql.sharing import Payload
 from app.graphql.streams import OpenStreams
 from app.idempotency.sealing import Seal
 from app.keys.roles import Role
@@ -107,20 +108,22 @@ class HttpTransport:
             seal = _seal(http, viewer, kind)
         except Refused as failure:
             return _events(_single(refusal(failure)))
-        if seal is None:
-            results = self._operations.results(request, context)
+        if kind is OperationType.SUBSCRIPTION:
+            encoded = _bodies(self._operations.subscribed(request, context))
+        elif seal is None:
+            encoded = _encoded(self._operations.results(request, context))
         else:
-            results = self._repeats.results(request, context, seal)
-        return _events(self._stream(results, viewer))
+            encoded = _encoded(self._repeats.results(request, context, seal))
+        return _events(self._stream(encoded, viewer))
 
     async def _stream(
-        self, results: AsyncGenerator[dict[str, Any], None], viewer: Viewer
+        self, results: AsyncGenerator[bytes, None], viewer: Viewer
     ) -> AsyncGenerator[bytes, None]:
         try:
             with self._streams.opened(viewer) as end:
                 async with contextlib.aclosing(_beating(results, end)) as beats:
-                    async for result in beats:
-                        yield b":\n\n" if result is None else _event(result)
+                    async for body in beats:
+                        yield b":\n\n" if body is None else _event_of(body)
                 if not end.is_set():  # cut short, it is not complete: the client may try again
                     yield COMPLETE
         except AppError as failure:
@@ -137,8 +140,24 @@ def _seal(http: HttpRequest, viewer: Viewer, kind: OperationType) -> Seal | None
     return None if key is None or secret is None else Seal(secret, key)
 
 
+async def _encoded(results: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerator[bytes, None]:
+    async with contextlib.aclosing(results):
+        async for result in results:
+            yield orjson.dumps(result)
+
+
+async def _bodies(payloads: AsyncGenerator[Payload, None]) -> AsyncGenerator[bytes, None]:
+    async with contextlib.aclosing(payloads):
+        async for payload in payloads:
+            yield payload.body
+
+
 def _event(body: dict[str, Any]) -> bytes:
-    return b"event: next\ndata: " + orjson.dumps(body) + b"\n\n"
+    return _event_of(orjson.dumps(body))
+
+
+def _event_of(body: bytes) -> bytes:
+    return b"event: next\ndata: " + body + b"\n\n"
 
 
 async def _single(body: dict[str, Any]) -> AsyncGenerator[bytes, None]:

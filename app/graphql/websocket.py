@@ -10,13 +10,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
+from graphql import OperationType
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from app.auth import Authenticator, Viewer
 from app.errors import LimitExceeded
 from app.graphql import bodies
+from app.graphql.context import Context
 from app.graphql.execution import Operations, Request, refusal
 from app.graphql.failures import INTERNAL, Refused, beyond, log_fault
+from app.graphql.sockets import PUSH
 from app.graphql.streams import OpenStreams
 from app.settings import Settings
 
@@ -216,12 +219,28 @@ class Connection:
     async def _results(self, name: str, payload: dict[str, Any], viewer: Viewer) -> dict[str, Any]:
         operations = self._transport.operations
         request = Request.of(payload)
-        context, _ = operations.admit(request, viewer)
+        context, kind = operations.admit(request, viewer)
+        if kind is OperationType.SUBSCRIPTION:
+            return await self._subscribed(name, request, context)
         async with contextlib.aclosing(operations.results(request, context)) as results:
             async for result in results:
                 if "data" not in result:
                     return {"id": name, "type": "error", "payload": result["errors"]}
                 await self._send({"id": name, "type": "next", "payload": result})
+        return {"id": name, "type": "complete"}
+
+    async def _subscribed(self, name: str, request: Request, context: Context) -> dict[str, Any]:
+        """What is encoded already gets the id of this operation; sent at once if the client reads."""
+        head = b'{"id":' + orjson.dumps(name) + b',"type":"next","payload":'
+        pushing = (self._socket.scope["extensions"] or {}).get(PUSH)
+        push = None if pushing is None else lambda body: pushing(head + body + b"}")
+        subscribed = self._transport.operations.subscribed(request, context, push)
+        async with contextlib.aclosing(subscribed) as payloads:
+            async for payload in payloads:
+                if payload.refusal:
+                    errors = orjson.loads(payload.body)["errors"]
+                    return {"id": name, "type": "error", "payload": errors}
+                await self._send_text((head + payload.body + b"}").decode())
         return {"id": name, "type": "complete"}
 
     async def _complete(self, name: str) -> None:
@@ -230,10 +249,13 @@ class Connection:
             task.cancel()
 
     async def _send(self, message: dict[str, Any]) -> None:
+        await self._send_text(orjson.dumps(message).decode())
+
+    async def _send_text(self, text: str) -> None:
         async with self._sending:
             if self._socket.application_state is WebSocketState.CONNECTED:
                 with contextlib.suppress(WebSocketDisconnect, OSError):
-                    await self._socket.send_text(orjson.dumps(message).decode())
+                    await self._socket.send_text(text)
 
     async def _close(self, code: int, reason: str) -> None:
         async with self._sending:

@@ -18,7 +18,7 @@ from app.database import Database
 from app.keys import service
 from app.keys.roles import Role
 from app.main import create_app
-from app.server import Server
+from app.server import Server, config_of
 from app.settings import Settings, load
 
 
@@ -72,15 +72,7 @@ async def serving(settings: Settings, redis_url: str) -> AsyncIterator[str]:
     """The application on a free port; gives its address, and stops it as SIGTERM would."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         app = create_app(settings, redis_url)
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="on",
-            ws_max_size=settings.max_body_bytes,
-            timeout_graceful_shutdown=1,
-        )
-        server = Served(app, config)
+        server = Served(app, config_of(app, settings))
         running = asyncio.create_task(server.serve(sockets=[listening]))
         while not server.started:
             assert not running.done(), "the application did not start"

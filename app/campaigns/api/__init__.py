@@ -259,11 +259,12 @@ class Subscription:
         ] = False,
     ) -> AsyncGenerator[Campaign, None]:
         """Follows one campaign. Nothing is held while it waits."""
+        onlookers = info.context.onlookers
         async with info.context.database.read() as session:
             row = await queries.by_id(session, campaign_id)
         if row is None:
             raise NotFound(f"There is no campaign {campaign_id}.")
-        async with aclosing(info.context.watching.states(row.campaign_no)) as states:
+        async with aclosing(info.context.watching.states(row.campaign_no, onlookers)) as states:
             async for snapshot in states:
                 yield Campaign.of_snapshot(snapshot)
                 if snapshot.campaign.status in ENDED and not follow:
@@ -286,7 +287,7 @@ class Subscription:
     ) -> AsyncGenerator[CampaignChange, None]:
         """Follows campaigns. Nothing is held while it waits."""
         ids = None if campaign_ids is strawberry.UNSET else _followed(campaign_ids)
-        async with aclosing(info.context.overview.changes(ids)) as changes:
+        async with aclosing(info.context.overview.changes(ids, info.context.onlookers)) as changes:
             async for change in changes:
                 if change.snapshot is None:
                     yield CampaignChange(deleted_id=Campaign.global_id(change.campaign_no))
