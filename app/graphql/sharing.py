@@ -81,6 +81,7 @@ class _Run:
         self.onlookers = Onlookers()
         self._members: dict[int, _Member] = {}
         self.ended = False
+        self._has_shown = False
         self.task: asyncio.Task[None]
 
     def join(self, push: Push | None) -> tuple[int, _Member]:
@@ -96,8 +97,8 @@ class _Run:
         return bool(self._members)
 
     async def run(self, results: Callable[[], Results]) -> None:
-        """Shows results until there are none, or nobody. Who came before it began, or is shown a fault, has
-        got what there is."""
+        """Shows results until there are none, or nobody is left. A failure to begin is for those who had come
+        then; a failure later, or a fault, for everybody."""
         come, last = self.onlookers.come, None
         try:
             last = await self._show_all(results(), come)
@@ -105,20 +106,23 @@ class _Run:
             come, last = self.onlookers.come, _masked(fault)
         finally:
             self.ended = True
+        if self._has_shown and last is not None:
+            come = self.onlookers.come
         for number, member in self._members.items():
-            if number <= come:
-                member.was_shown = True
+            member.was_shown |= number <= come
             member.end(last if number <= come else None)
 
     async def _show_all(self, results: Results, come: int) -> Payload | None:
-        """Shows them; gives the refusal that ended them. What the source did not say for whom it is, a
-        failure of its own, is for those who had come when it began."""
+        """Shows them; gives the refusal that ended them. What the source says for nobody in particular is a
+        failure of its own."""
         async with contextlib.aclosing(results):
             async for result in results:
                 if "data" not in result:
                     return Payload(orjson.dumps(result), refusal=True)
                 shown, self.onlookers.shown = self.onlookers.shown, None
-                await self._show(shown or Shown(0, 1, come), Payload(orjson.dumps(result)))
+                everybody = Shown(0, 1, self.onlookers.come if self._has_shown else come)
+                await self._show(shown or everybody, Payload(orjson.dumps(result)))
+                self._has_shown = True
         return None
 
     async def _show(self, shown: Shown, payload: Payload) -> None:
