@@ -14,8 +14,7 @@ from app.child import LISTEN_FD
 from app.exits import explained
 from app.main import create_app
 from app.settings import Settings, load
-
-SECONDS_FOR_OPEN_CONNECTIONS = 1
+from app.wire import Config
 
 
 def main() -> None:
@@ -32,16 +31,7 @@ def main() -> None:
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: sys.exit(0))
     app = create_app(settings, redis_url)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="on",
-        timeout_graceful_shutdown=SECONDS_FOR_OPEN_CONNECTIONS,
-        ws_max_size=settings.max_body_bytes,
-    )
-    Server(app, config).run(sockets=[listening])
+    Server(app, Config(app, settings)).run(sockets=[listening])
 
 
 class Server(uvicorn.Server):

@@ -85,6 +85,13 @@ class Settings(BaseSettings):
     webhook_timeout_seconds: Annotated[float, Field(ge=1, le=60)] = 15
     webhook_connections: Annotated[int, Field(ge=1, le=1_000)] = 100
 
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = ()
+    heartbeat_seconds: Annotated[float, Field(ge=1, le=300)] = 12
+    stalled_seconds: Annotated[float, Field(ge=1, le=600)] = 30
+    request_timeout_seconds: Annotated[float, Field(ge=1, le=3600)] = 60
+    websocket_init_seconds: Annotated[float, Field(ge=1, le=60)] = 10
+
+    max_header_bytes: Annotated[int, Field(ge=1_000, le=1_000_000)] = 16_000
     max_body_bytes: Annotated[int, Field(ge=1_000, le=1_000_000_000)] = 8_000_000
     max_body_bytes_without_key: Annotated[int, Field(ge=1_000, le=1_000_000_000)] = 16_000
     max_document_characters: Annotated[int, Field(ge=100, le=10_000_000)] = 100_000
@@ -97,6 +104,8 @@ class Settings(BaseSettings):
     max_document_variables: Annotated[int, Field(ge=1, le=10_000)] = 100
     max_document_cost: Annotated[int, Field(ge=100, le=100_000_000)] = 200_000
     max_json_depth: Annotated[int, Field(ge=5, le=500)] = 64
+    max_json_values: Annotated[int, Field(ge=1_000, le=10_000_000)] = 400_000
+    max_wrong_keys_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 10
     max_connections_per_key: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     max_subscriptions_per_connection: Annotated[int, Field(ge=1, le=10_000)] = 100
 

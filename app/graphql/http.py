@@ -24,7 +24,6 @@ from app.settings import Settings
 
 T = TypeVar("T")
 
-SECONDS_BETWEEN_HEARTBEATS = 12.0
 COMPLETE = b"event: complete\ndata:\n\n"
 EVENT_HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no", "vary": "accept"}
 
@@ -118,7 +117,9 @@ class HttpTransport:
     ) -> AsyncGenerator[bytes, None]:
         try:
             with self._streams.opened(viewer) as end:
-                async with contextlib.aclosing(_beating(results, end)) as beats:
+                async with contextlib.aclosing(
+                    _beating(results, end, self._settings.heartbeat_seconds)
+                ) as beats:
                     async for result in beats:
                         yield b":\n\n" if result is None else _event(result)
                 if not end.is_set():  # cut short, it is not complete: the client may try again
@@ -150,8 +151,10 @@ def _events(stream: AsyncIterator[bytes]) -> Response:
     return StreamingResponse(stream, media_type=media.EVENTS, headers=EVENT_HEADERS)
 
 
-async def _beating(source: AsyncGenerator[T, None], end: asyncio.Event) -> AsyncGenerator[T | None, None]:
-    """The items of `source`, None wherever it is silent for a while, until it or `end` ends them."""
+async def _beating(
+    source: AsyncGenerator[T, None], end: asyncio.Event, seconds: float
+) -> AsyncGenerator[T | None, None]:
+    """The items of `source`, None wherever it is silent for so many seconds, until it or `end` ends them."""
     ending = asyncio.create_task(end.wait())
     upcoming: asyncio.Task[T] | None = None
     try:
@@ -159,7 +162,7 @@ async def _beating(source: AsyncGenerator[T, None], end: asyncio.Event) -> Async
             upcoming = upcoming or asyncio.create_task(anext(source))
             done, _ = await asyncio.wait(
                 {upcoming, ending},
-                timeout=SECONDS_BETWEEN_HEARTBEATS,
+                timeout=seconds,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if upcoming in done:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import orjson
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from app import wire
 from app.auth import Authenticator, Viewer
 from app.errors import LimitExceeded
 from app.graphql import bodies
@@ -21,7 +22,6 @@ from app.graphql.streams import OpenStreams
 from app.settings import Settings
 
 PROTOCOL = "graphql-transport-ws"
-SECONDS_TO_INITIALISE = 10.0
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -106,7 +106,7 @@ class Connection:
 
     async def _serve(self) -> None:
         try:
-            async with asyncio.timeout(SECONDS_TO_INITIALISE):
+            async with asyncio.timeout(self._transport.settings.websocket_init_seconds):
                 while self._viewer is None:
                     await self._take(await self._receive())
         except TimeoutError:
@@ -182,6 +182,7 @@ class Connection:
         except LimitExceeded:
             raise Closing(4429, "Too many connections with this key") from None
         self._viewer = viewer
+        wire.admitted(self._socket.scope)
         await self._send({"type": "connection_ack"})
 
     async def _subscribe(self, name: str, payload: dict[str, Any] | None) -> None:
@@ -234,6 +235,8 @@ class Connection:
             if self._socket.application_state is WebSocketState.CONNECTED:
                 with contextlib.suppress(WebSocketDisconnect, OSError):
                     await self._socket.send_text(orjson.dumps(message).decode())
+                    return
+        await asyncio.sleep(0)  # nobody listens any more: whoever ends the operations gets a turn
 
     async def _close(self, code: int, reason: str) -> None:
         async with self._sending:
