@@ -62,7 +62,7 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
         overview=Overview(database, listener),
         readiness=Readiness(database, redis_url),
     )
-    authenticator = Authenticator(services.database)
+    authenticator = Authenticator(services.database, settings.max_wrong_keys_per_minute)
     streams = OpenStreams(authenticator, settings.max_connections_per_key)
     operations = Operations(schema, services)
     http = HttpTransport(operations, authenticator, streams, settings)

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
 
-from app.auth import Authenticator, Viewer, secret_in
+from app.auth import Authenticator, TooManyWrongKeys, Viewer, secret_in
 from app.errors import AppError, InvalidInput, Unauthenticated
 from app.graphql import bodies, media
 from app.graphql.execution import Operations, Request, answer, is_request_error, refusal
@@ -47,6 +47,9 @@ class HttpTransport:
             return await self._handle(http, media_type)
         except Refused as failure:
             return _refuse(failure, media_type)
+        except TooManyWrongKeys as failure:
+            headers = {"retry-after": str(failure.retry_after)}
+            return _json(refusal(refused(failure)), media_type, 429, headers)
         except AppError as failure:
             return _refuse(refused(failure, status=400), media_type)
         except ClientDisconnect:
@@ -62,7 +65,8 @@ class HttpTransport:
     async def _handle(self, http: HttpRequest, media_type: str | None) -> Response:
         if http.method not in ("GET", "POST"):
             return _problem(405, "Send a POST, or a query by GET.", media_type, {"allow": "GET, POST"})
-        viewer = await self._authenticator.viewer(http.headers.get("authorization"))
+        address = http.client.host if http.client else ""
+        viewer = await self._authenticator.viewer(http.headers.get("authorization"), address)
         settings = self._settings
         body = await bodies.read(
             http, settings.max_body_bytes if viewer else settings.max_body_bytes_without_key
@@ -76,7 +80,7 @@ class HttpTransport:
             return _problem(415, "Bodies may not be compressed.", media_type)
         if http.method == "POST" and not media.is_json(http.headers.get("content-type", "")):
             return _problem(415, "Send Content-Type: application/json.", media_type, {"accept": media.JSON})
-        request = _requested(http, body)
+        request = _requested(http, body, settings.max_json_values)
         return await self._answer(http, request, viewer, media_type)
 
     async def _answer(self, http: HttpRequest, request: Request, viewer: Viewer, media_type: str) -> Response:
@@ -185,13 +189,15 @@ async def _cancelled(*tasks: "asyncio.Task[Any] | None") -> None:
     await asyncio.gather(*running, return_exceptions=True)
 
 
-def _requested(http: HttpRequest, body: bytes) -> Request:
+def _requested(http: HttpRequest, body: bytes, max_values: int) -> Request:
     if http.method == "POST":
-        return Request.of(bodies.decode(body))
+        return Request.of(bodies.decode(body, max_values))
     given: dict[str, Any] = dict(http.query_params)
     for name in ("variables", "extensions"):
         if name in given:
-            given[name] = bodies.decode(given[name], f"The parameter {name}") if given[name] else None
+            given[name] = (
+                bodies.decode(given[name], max_values, f"The parameter {name}") if given[name] else None
+            )
     if "query" not in given:
         raise refused(InvalidInput("Give the document in the parameter `query`."), status=400)
     return Request.of(given)

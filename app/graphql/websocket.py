@@ -13,11 +13,11 @@ import orjson
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from app import wire
-from app.auth import Authenticator, Viewer
+from app.auth import Authenticator, TooManyWrongKeys, Viewer
 from app.errors import LimitExceeded
 from app.graphql import bodies
 from app.graphql.execution import Operations, Request, refusal
-from app.graphql.failures import INTERNAL, Refused, beyond, log_fault
+from app.graphql.failures import INTERNAL, Refused, beyond, log_fault, refused
 from app.graphql.streams import OpenStreams
 from app.settings import Settings
 
@@ -143,7 +143,7 @@ class Connection:
         if len(text) > limit:
             raise Closing(4400, f"A message may have {limit:,} bytes")
         try:
-            message = bodies.decode(text, "The message")
+            message = bodies.decode(text, settings.max_json_values, "The message")
         except Refused as failure:
             raise Closing(4400, str(failure)) from None
         if not isinstance(message, dict) or not isinstance(message.get("type"), str):
@@ -174,7 +174,11 @@ class Connection:
         self._initialised = True
         given = {name.lower(): value for name, value in payload.items()}
         authorization = given.get("authorization", self._socket.headers.get("authorization"))
-        viewer = await self._transport.authenticator.viewer(authorization)
+        address = self._socket.client.host if self._socket.client else ""
+        try:
+            viewer = await self._transport.authenticator.viewer(authorization, address)
+        except TooManyWrongKeys as failure:
+            raise Closing(4403, f"Forbidden: {failure.message}"[:120]) from None
         if viewer is None:
             raise Closing(4403, "Forbidden: no valid key")
         try:
@@ -186,7 +190,7 @@ class Connection:
         await self._send({"type": "connection_ack"})
 
     async def _subscribe(self, name: str, payload: dict[str, Any] | None) -> None:
-        if self._viewer is None:
+        if self._viewer is None or self._ended is None:
             raise Closing(4401, "Unauthorized")
         if name in self._running:
             shown = name[:50].encode("ascii", "replace").decode()
@@ -197,6 +201,12 @@ class Connection:
         if len(self._running) >= limit:
             failure = beyond("Operations of one connection", limit, len(self._running) + 1)
             await self._send({"id": name, "type": "error", "payload": refusal(failure)["errors"]})
+            return
+        try:
+            self._transport.streams.carry(self._ended, len(self._running) + 1)
+        except LimitExceeded as error:
+            payload_of_error = refusal(refused(error))["errors"]
+            await self._send({"id": name, "type": "error", "payload": payload_of_error})
             return
         self._running[name] = asyncio.create_task(self._run(name, payload, self._viewer))
 
@@ -211,7 +221,7 @@ class Connection:
             error = {"message": "Internal error.", "extensions": {"code": INTERNAL, "incident": incident}}
             last = {"id": name, "type": "error", "payload": [error]}
         if self._running.get(name) is asyncio.current_task():
-            del self._running[name]
+            self._forget(name)
         await self._send(last)
 
     async def _results(self, name: str, payload: dict[str, Any], viewer: Viewer) -> dict[str, Any]:
@@ -226,9 +236,15 @@ class Connection:
         return {"id": name, "type": "complete"}
 
     async def _complete(self, name: str) -> None:
-        task = self._running.pop(name, None)
+        task = self._running.get(name)
         if task is not None:
+            self._forget(name)
             task.cancel()
+
+    def _forget(self, name: str) -> None:
+        del self._running[name]
+        if self._ended is not None:
+            self._transport.streams.carry(self._ended, len(self._running))
 
     async def _send(self, message: dict[str, Any]) -> None:
         async with self._sending:
