@@ -7,7 +7,6 @@ import resource
 import signal
 import socket
 import sys
-from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -15,11 +14,9 @@ from starlette.applications import Starlette
 from app import instance, valkey
 from app.child import LISTEN_FD
 from app.exits import explained
-from app.graphql.sockets import HttpConnection, WebSocketConnection
 from app.main import create_app
 from app.settings import Settings, load
-
-SECONDS_FOR_OPEN_CONNECTIONS = 1
+from app.wire import Config
 
 
 def main() -> None:
@@ -37,23 +34,7 @@ def main() -> None:
         signal.signal(stop, lambda *_: sys.exit(0))
     _allow_many_connections()
     app = create_app(settings, redis_url)
-    Server(app, config_of(app, settings)).run(sockets=[listening])
-
-
-def config_of(app: Any, settings: Settings) -> uvicorn.Config:
-    """How the application is served."""
-    return uvicorn.Config(
-        app,
-        http=HttpConnection,
-        ws=WebSocketConnection,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="on",
-        timeout_graceful_shutdown=SECONDS_FOR_OPEN_CONNECTIONS,
-        ws_max_size=settings.max_body_bytes,
-        ws_per_message_deflate=False,
-    )
+    Server(app, Config(app, settings)).run(sockets=[listening])
 
 
 def _allow_many_connections() -> None:

@@ -30,8 +30,9 @@ from app.keys import service
 from app.keys.roles import Role
 from app.main import create_app
 from app.schema import schema
-from app.server import Server, config_of
+from app.server import Server
 from app.settings import load
+from app.wire import Config
 
 Variant = Literal["carillon", "stock", "unlimited", "bare"]
 _SECONDS_TO_START = 30.0
@@ -94,7 +95,7 @@ def main(database_url: str, redis_url: str, variant: Variant) -> None:
     settings = load(database_url=database_url, data_dir=Path(database_url.removeprefix("sqlite:///")).parent)
     listening = socket.create_server(("127.0.0.1", 0))
     app = create_app(settings, redis_url)
-    server = Server(app, config_of(Costs(app), settings))
+    server = Server(app, Config(Costs(app), settings))
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)  # as `app.server` has it
     print(listening.getsockname()[1], asyncio.run(_key(database_url)), flush=True)

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 import app
-from app import server as api_server
+from app import wire
 from app.campaigns import stats
 from app.database import Database
-from app.graphql import execution, sockets
+from app.graphql import execution
 from app.graphql.sharing import Sharing
 from app.keys import queries
 from app.keys import service as keys
@@ -397,21 +397,20 @@ async def test_who_stops_reading_costs_no_memory_and_is_cut_off(
     campaigns: Campaigns,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    connections: list[sockets.WebSocketConnection] = []
-    handle = sockets.WebSocketConnection.handle_connect
+    connections: list[wire.WebSocket] = []
+    handle = wire.WebSocket.handle_connect
 
-    def noted(self: sockets.WebSocketConnection, event: Any) -> None:
+    def noted(self: wire.WebSocket, event: Any) -> None:
         self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
         connections.append(self)
         handle(self, event)
 
-    monkeypatch.setattr(sockets.WebSocketConnection, "handle_connect", noted)
+    monkeypatch.setattr(wire.WebSocket, "handle_connect", noted)
     text = " ".join(f"a{n}: messageTemplate {{ text }}" for n in range(20))
     query = f"subscription ($id: String!) {{ campaignUpdated(campaignId: $id) {{ name {text} }} }}"
     await campaigns.done("update", campaignId="c", messageTemplate={"text": "x" * 4_000})
     deaf = Deaf(client)
     await deaf.begin({"id": "c"}, query)
-    monkeypatch.setattr(sockets._Patience, "seconds", 600.0)
     async with client.subscribed(query, id="c") as reads:
         await reads.next()
         waiting = []
@@ -422,8 +421,9 @@ async def test_who_stops_reading_costs_no_memory_and_is_cut_off(
             (run,) = sharings[0]._runs.values()
             assert all(len(member._waiting) <= 1 for member in run._members.values())
         assert 0 < max(waiting) < 100_000  # one message of 80 kB, whatever comes after it
-        connections[0]._patience.seconds = 0.05  # type: ignore[misc]
-        connections[0]._patience.begin()
+        connections[0]._reader._seconds = 0.05
+        connections[0]._reader.relax()
+        connections[0]._reader.expect()
         await eventually(lambda: _is(lambda: connections[0].disconnected))
         await eventually(lambda: _is(lambda: len(run._members) == 1))
     deaf.socket.close()
@@ -431,9 +431,3 @@ async def test_who_stops_reading_costs_no_memory_and_is_cut_off(
 
 async def _is(happened: Any) -> bool:
     return bool(happened())
-
-
-def test_the_server_compresses_no_websocket(settings: Settings) -> None:
-    config = api_server.config_of(None, settings)
-    assert config.ws is sockets.WebSocketConnection and not config.ws_per_message_deflate
-    assert config.http is sockets.HttpConnection
