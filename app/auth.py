@@ -1,6 +1,7 @@
 """Who asks: an API key becomes a viewer with a role."""
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Collection
@@ -11,7 +12,9 @@ from typing import TypeVar
 import structlog
 
 from app.database import Database
+from app.errors import LimitExceeded
 from app.keys import queries
+from app.keys.guessing import Guesses
 from app.keys.roles import Role
 from app.keys.secrets import hash_of
 
@@ -34,24 +37,48 @@ class Viewer:
     role: Role
 
 
+class TooManyWrongKeys(LimitExceeded):
+    """An address was wrong too often; `retry_after` is in seconds."""
+
+    def __init__(self, limit: int, retry_after: int) -> None:
+        super().__init__(
+            f"Too many wrong keys came from this address; {limit:,} a minute are allowed. Try again in "
+            f"{retry_after} s.",
+            details={"limit": limit, "given": limit + 1, "retryAfterSeconds": retry_after},
+        )
+        self.retry_after = retry_after
+
+
 class Authenticator:
     """Knows the viewer of a key. Valid keys are remembered for four seconds, so that a revoked one is out
     within ten; that a key was used is written at most once a minute, and no request waits for it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, max_wrong_keys_per_minute: int) -> None:
         self._database = database
+        self._guesses = Guesses(max_wrong_keys_per_minute)
+        self._most = max_wrong_keys_per_minute
         self._known: OrderedDict[str, tuple[float, Viewer]] = OrderedDict()
         self._noted: OrderedDict[str, float] = OrderedDict()
         self._notes: set[asyncio.Task[None]] = set()
 
-    async def viewer(self, authorization: str | None) -> Viewer | None:
-        """The viewer of an `Authorization` header, `Bearer KEY`; None without a valid key."""
+    async def viewer(self, authorization: str | None, address: str) -> Viewer | None:
+        """The viewer of an `Authorization` header, `Bearer KEY`, that came from an address; None without a
+        valid key. Raises TooManyWrongKeys without having looked at it.
+
+        Secrets are never compared, only looked up by their SHA-256: the time it takes tells nothing of them.
+        """
         secret = secret_in(authorization)
         if secret is None:
             return None
         secret_hash = hash_of(secret)
+        seconds = self._guesses.wait(address, secret_hash)
+        if seconds:
+            raise TooManyWrongKeys(self._most, math.ceil(seconds))
         viewer = self._remembered(secret_hash) or await self._look_up(secret_hash)
-        if viewer is not None:
+        if viewer is None:
+            self._guesses.wrong(address, secret_hash)
+        else:
+            self._guesses.right(address, secret_hash)
             self._note_use(viewer.key_id)
         return viewer
 

@@ -1,6 +1,7 @@
 """The `carillon` command. Imports wait until a command needs them: `run` starts in well under a second."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -314,10 +315,13 @@ def _counted(number: int, what: str) -> str:
 def _configured(process: str) -> "Settings":
     """The settings, once logs are on their way as they say."""
     from app import logs
-    from app.settings import load
+    from app.settings import load, unknown
 
     settings = load()
     logs.configure(settings, process=process)
+    for name, nearest in unknown(os.environ).items():
+        meant = f"; did you mean {nearest}?" if nearest else ""
+        typer.echo(f"{name} is set, but there is no such setting{meant}", err=True)
     return settings
 
 

@@ -105,6 +105,12 @@ def _on_one_line(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
+_NOT_WORTH_A_LINE = (
+    "timeout graceful shutdown exceeded",  # subscriptions that are open when the API stops are usual
+    "Invalid HTTP request received.",  # the mistakes of clients are told to clients
+    "Unsupported upgrade request.",
+)
+
+
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
-    """Subscriptions that are still open when the API stops are usual, not an error."""
-    return not record.getMessage().endswith("timeout graceful shutdown exceeded")
+    return not record.getMessage().endswith(_NOT_WORTH_A_LINE)

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -28,6 +29,7 @@ from app.schema import schema
 from app.settings import Settings
 
 HTTP_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]  # the transport refuses most
+CODES = {404: "NOT_FOUND"}
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -60,7 +62,7 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
         overview=Overview(database, listener),
         readiness=Readiness(database, redis_url),
     )
-    authenticator = Authenticator(services.database)
+    authenticator = Authenticator(services.database, settings.max_wrong_keys_per_minute)
     streams = OpenStreams(authenticator, settings.max_connections_per_key)
     operations = Operations(schema, services)
     http = HttpTransport(operations, authenticator, streams, settings)
@@ -104,6 +106,7 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
             *(explorer.routes() if explorer is not None else ()),
         ],
         middleware=_cors(settings),
+        exception_handlers={HTTPException: _refused},
         lifespan=lifespan,
     )
     app.state.streams = streams
@@ -124,6 +127,16 @@ def _cors(settings: Settings) -> list[Middleware]:
             max_age=600,
         )
     ]
+
+
+async def _refused(_: Request, failure: Exception) -> Response:
+    """What no route answers gets JSON too."""
+    assert isinstance(failure, HTTPException)
+    error = {
+        "message": f"{failure.detail}.",
+        "extensions": {"code": CODES.get(failure.status_code, "INVALID_INPUT")},
+    }
+    return JSONResponse({"errors": [error]}, failure.status_code, failure.headers)
 
 
 async def _page(_: Request) -> Response:

@@ -1,7 +1,9 @@
 """The API's process: uvicorn with our application, on our terms."""
 
+import contextlib
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -14,8 +16,7 @@ from app.child import LISTEN_FD
 from app.exits import explained
 from app.main import create_app
 from app.settings import Settings, load
-
-SECONDS_FOR_OPEN_CONNECTIONS = 1
+from app.wire import Config
 
 
 def main() -> None:
@@ -31,17 +32,16 @@ def main() -> None:
     # uvicorn raises the signal again once it has shut down; having been told to stop is a success.
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: sys.exit(0))
+    _allow_many_connections()
     app = create_app(settings, redis_url)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="on",
-        timeout_graceful_shutdown=SECONDS_FOR_OPEN_CONNECTIONS,
-        ws_max_size=settings.max_body_bytes,
-    )
-    Server(app, config).run(sockets=[listening])
+    Server(app, Config(app, settings)).run(sockets=[listening])
+
+
+def _allow_many_connections() -> None:
+    """As many open files as we may have: each connection is one, and many systems begin with 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS refuses "unlimited"
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class Server(uvicorn.Server):

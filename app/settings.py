@@ -1,5 +1,7 @@
 """Every setting of Carillon: an environment variable `CARILLON_<NAME>`, read once at start."""
 
+from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -9,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Network = IPv4Network | IPv6Network
+PREFIX = "CARILLON_"
 
 
 class SettingsError(Exception):
@@ -59,9 +62,7 @@ def _networks(value: Any) -> tuple[Network, ...]:
 class Settings(BaseSettings):
     """The settings with their defaults. `load()` reads them; nothing else looks at the environment."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="CARILLON_", frozen=True, extra="ignore", env_ignore_empty=True
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
@@ -85,6 +86,13 @@ class Settings(BaseSettings):
     webhook_timeout_seconds: Annotated[float, Field(ge=1, le=60)] = 15
     webhook_connections: Annotated[int, Field(ge=1, le=1_000)] = 100
 
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = ()
+    heartbeat_seconds: Annotated[float, Field(ge=1, le=300)] = 12
+    stalled_seconds: Annotated[float, Field(ge=1, le=600)] = 30
+    request_timeout_seconds: Annotated[float, Field(ge=1, le=3600)] = 60
+    websocket_init_seconds: Annotated[float, Field(ge=1, le=60)] = 10
+
+    max_header_bytes: Annotated[int, Field(ge=1_000, le=1_000_000)] = 16_000
     max_body_bytes: Annotated[int, Field(ge=1_000, le=1_000_000_000)] = 8_000_000
     max_body_bytes_without_key: Annotated[int, Field(ge=1_000, le=1_000_000_000)] = 16_000
     max_document_characters: Annotated[int, Field(ge=100, le=10_000_000)] = 100_000
@@ -97,6 +105,8 @@ class Settings(BaseSettings):
     max_document_variables: Annotated[int, Field(ge=1, le=10_000)] = 100
     max_document_cost: Annotated[int, Field(ge=100, le=100_000_000)] = 200_000
     max_json_depth: Annotated[int, Field(ge=5, le=500)] = 64
+    max_json_values: Annotated[int, Field(ge=1_000, le=10_000_000)] = 400_000
+    max_wrong_keys_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 10
     max_connections_per_key: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     max_subscriptions_per_connection: Annotated[int, Field(ge=1, le=10_000)] = 100
 
@@ -112,6 +122,18 @@ class Settings(BaseSettings):
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
+def unknown(environment: Mapping[str, str]) -> dict[str, str | None]:
+    """The variables of an environment that look like settings and are none, each with the setting whose name
+    is nearest, if any is near. They are not refused: Kubernetes makes such for a service named carillon."""
+    names = [PREFIX + name.upper() for name in Settings.model_fields]
+    strangers = (name.upper() for name in environment if name.upper().startswith(PREFIX))
+    return {
+        name: next(iter(get_close_matches(name, names, n=1, cutoff=0.8)), None)
+        for name in sorted(strangers)
+        if name not in names
+    }
+
+
 def load(**given: Any) -> Settings:
     """The settings of this process; `given` (command line options) goes before the environment.
 
@@ -122,7 +144,7 @@ def load(**given: Any) -> Settings:
     except ValidationError as error:
         lines = []
         for problem in error.errors():
-            name = "CARILLON_" + str(problem["loc"][0]).upper() if problem["loc"] else "settings"
+            name = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else "settings"
             message = problem["msg"].removeprefix("Value error, ")
             shown = "" if name.endswith(("_KEY", "_URL")) else f" (given: {problem['input']!r})"
             lines.append(f"{name}: {message}{shown}")

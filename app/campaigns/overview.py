@@ -1,7 +1,8 @@
 """Following all campaigns: one reader a process, whoever many follow.
 
 It reads the campaigns that it heard of, and every two seconds those that changed whatever was heard. Each
-follower has at most the newest state of each campaign waiting, so that nothing piles up for a slow one.
+follower stands for onlookers who ask the same, and has at most the newest state of each campaign waiting, so
+that nothing piles up for a slow one.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from app.campaigns.states import ACTIVE
 from app.campaigns.stats import Snapshot
 from app.campaigns.watching import LOOK_EVERY_SECONDS, PAUSE_SECONDS
 from app.database import Database, is_infrastructure, now
+from app.onlookers import Onlookers, Shown
 from app.progress import Ear, Listener
 
 log = structlog.get_logger(__name__)
@@ -37,21 +39,29 @@ class Change:
 
 @dataclass(eq=False)
 class _Follower:
-    """Somebody who follows all campaigns, or those of some ids, and what waits for them."""
+    """Onlookers who follow all campaigns, or those of some ids, and what waits for them."""
 
     ids: frozenset[str] | None
-    waiting: dict[int, Snapshot | None] = field(default_factory=dict)
+    onlookers: Onlookers
+    greeted: int = 0  # so many of the onlookers know how things were
+    waiting: dict[int, tuple[Snapshot | None, Shown]] = field(default_factory=dict)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     failure: Exception | None = None
     _named: set[int] = field(default_factory=set)
 
-    def tell(self, campaign_no: int, snapshot: Snapshot | None) -> None:
+    def tell(self, campaign_no: int, snapshot: Snapshot | None, shown: Shown) -> None:
         """Puts the newest state where the one before waits, if it still does."""
         if self.ids is not None and snapshot is not None and snapshot.campaign.campaign_id in self.ids:
             self._named.add(campaign_no)
         if self.ids is None or campaign_no in self._named:
-            self.waiting[campaign_no] = snapshot
+            before = self.waiting.get(campaign_no)
+            self.waiting[campaign_no] = (snapshot, shown if before is None else shown.and_also(before[1]))
             self.news.set()
+
+    def tell_news(self, campaign_no: int, snapshot: Snapshot | None) -> None:
+        """To those who know how things were."""
+        if self.greeted:
+            self.tell(campaign_no, snapshot, Shown(campaign_no, 1, self.greeted))
 
     def fail(self, failure: Exception) -> None:
         """Ends it."""
@@ -67,10 +77,13 @@ class Overview:
         self._listener = listener
         self._reader: _Reader | None = None
 
-    async def changes(self, campaign_ids: Collection[str] | None) -> AsyncGenerator[Change, None]:
-        """Every scheduled, running or paused campaign, or those of these ids, as they are now; then whatever
-        is created, changed or deleted, for ever. Close it."""
-        follower = _Follower(None if campaign_ids is None else frozenset(campaign_ids))
+    async def changes(
+        self, campaign_ids: Collection[str] | None, onlookers: Onlookers
+    ) -> AsyncGenerator[Change, None]:
+        """Every scheduled, running or paused campaign, or those of these ids, as they are whenever somebody
+        has come, for these alone; and for all whatever is created, changed or deleted, for ever.
+        `onlookers.shown` says for whom. Close it."""
+        follower = _Follower(None if campaign_ids is None else frozenset(campaign_ids), onlookers)
         reader = self._joined(follower)
         try:
             while True:
@@ -80,7 +93,8 @@ class Overview:
                     raise follower.failure
                 while follower.waiting:
                     campaign_no = next(iter(follower.waiting))
-                    yield Change(campaign_no, follower.waiting.pop(campaign_no))
+                    snapshot, onlookers.shown = follower.waiting.pop(campaign_no)
+                    yield Change(campaign_no, snapshot)
         finally:
             await self._left(reader, follower)
 
@@ -110,7 +124,6 @@ class _Reader:
         self._database = database
         self._listener = listener
         self._followers: list[_Follower] = []
-        self._joining: list[_Follower] = []
         self._wake = asyncio.Event()
         self._deserted = asyncio.Event()
         self._told: dict[int, Snapshot | None] = {}
@@ -119,16 +132,15 @@ class _Reader:
         self._sweep_due = 0.0
 
     def join(self, follower: _Follower) -> None:
-        """Has it told how things are by a look that begins after this."""
-        self._joining.append(follower)
+        """Has whoever comes told how things are by a look that begins after that."""
+        self._followers.append(follower)
+        follower.onlookers.on_arrival(self._wake.set)
         self._wake.set()
 
     def leave(self, follower: _Follower) -> bool:
         """Whether anybody is left."""
-        for those in (self._followers, self._joining):
-            if follower in those:
-                those.remove(follower)
-        if self._followers or self._joining:
+        self._followers.remove(follower)
+        if self._followers:
             return True
         self._deserted.set()
         self._wake.set()
@@ -153,29 +165,29 @@ class _Reader:
 
     def _fail(self, error: Exception) -> None:
         log.error("campaigns cannot be read for their followers", exc_info=error)
-        for follower in (*self._followers, *self._joining):
+        for follower in self._followers:
             follower.fail(error)
 
     def _seconds_to_sweep(self) -> float:
         return max(0.0, self._sweep_due - asyncio.get_running_loop().time())
 
     async def _look(self, ear: Ear) -> None:
-        """One look. If it fails, what was heard is kept for the next one, and so is who joined."""
-        joining, changed = list(self._joining), ear.heard
-        ear.heard = set()  # what is heard from here on may be newer than what is seen
+        """One look. If it fails, what was heard is kept for the next one."""
+        come = {each: each.onlookers.come for each in self._followers if each.onlookers.come > each.greeted}
+        changed, ear.heard = ear.heard, set()  # what is heard from here on may be newer than what is seen
         try:
             async with self._database.read() as session:
                 changed |= await self._sweep(session)
-                active = set(await queries.active(session)) if joining else set()
-                named = await _numbers_of(session, joining)
+                active = set(await queries.active(session)) if come else set()
+                named = await _numbers_of(session, come)
                 found = await stats.snapshots(session, sorted(changed | active | named))
         except Exception:
             ear.heard |= changed
             raise
         for campaign_no in changed | active | named:
             self._tell(campaign_no, found.get(campaign_no), certain=campaign_no in changed | active)
-        for follower in joining:
-            self._greet(follower, active, found)
+        for follower, number in come.items():
+            _greet(follower, number, active, found)
         self._forget()
 
     async def _sweep(self, session: AsyncSession) -> set[int]:
@@ -202,17 +214,7 @@ class _Reader:
         is_new = not (known and before is None) if snapshot is None else not snapshot.same_as(before)
         if is_new and (certain or known):
             for follower in self._followers:
-                follower.tell(campaign_no, snapshot)
-
-    def _greet(self, follower: _Follower, active: Iterable[int], found: dict[int, Snapshot]) -> None:
-        """Shows a new follower how things are, unless it has left meanwhile."""
-        if follower not in self._joining:
-            return
-        self._joining.remove(follower)
-        self._followers.append(follower)
-        for campaign_no, snapshot in found.items():
-            if follower.ids is not None or campaign_no in active:
-                follower.tell(campaign_no, snapshot)
+                follower.tell_news(campaign_no, snapshot)
 
     def _forget(self) -> None:
         if len(self._told) > MOST_REMEMBERED:
@@ -221,6 +223,14 @@ class _Reader:
                 for campaign_no, snapshot in self._told.items()
                 if snapshot is not None and snapshot.campaign.status in ACTIVE
             }
+
+
+def _greet(follower: _Follower, come: int, active: Iterable[int], found: dict[int, Snapshot]) -> None:
+    """Shows those who had come before the look began how things are."""
+    first, follower.greeted = follower.greeted + 1, come
+    for campaign_no, snapshot in found.items():
+        if follower.ids is not None or campaign_no in active:
+            follower.tell(campaign_no, snapshot, Shown(campaign_no, first, come))
 
 
 async def _first_of(event: asyncio.Event, seconds: float) -> None:

@@ -1,24 +1,26 @@
 """Watching campaigns: one reader for each watched campaign and process, whoever many look on.
 
-The reader looks when a change was heard, and every two seconds whatever was heard. Watchers get the newest
-state; what a slow one missed is skipped, so that nothing piles up.
+The reader looks when a change was heard or somebody came, and every two seconds whatever was heard. Onlookers
+get the newest state; what a slow one missed is skipped, so that nothing piles up.
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
+from functools import partial
 
 import structlog
 
 from app.campaigns import stats
 from app.campaigns.stats import Snapshot
 from app.database import Database, is_infrastructure
+from app.onlookers import Onlookers, Shown
 from app.progress import Listener
 
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY_SECONDS = 2.0
-PAUSE_SECONDS = 0.1  # between two looks: at most ten a second
+PAUSE_SECONDS = 0.2  # between two looks: at most five a second
 
 
 class _Watch:
@@ -26,30 +28,36 @@ class _Watch:
 
     def __init__(self, campaign_no: int) -> None:
         self.campaign_no = campaign_no
-        self.watchers = 0
-        self.begun = 0  # looks begun
-        self.done = 0  # the number of the last look that is done
+        self.onlookers: dict[Onlookers, int] = {}  # how many of each had come before the last look began
         self.newest: Snapshot | None = None
+        self.changes = 0  # how often what it saw was new
         self.gone = False
         self.failure: Exception | None = None
         self.left = asyncio.Event()
         self.reader: asyncio.Task[None]
-        self._news = asyncio.Event()
+        self._looked = asyncio.Event()
+
+    def saw(self, snapshot: Snapshot | None, asked: dict[Onlookers, int]) -> None:
+        """A look that began when so many had come."""
+        if snapshot is None:
+            self.gone = True
+        elif not snapshot.same_as(self.newest):
+            self.changes += 1
+        self.newest = snapshot
+        self.onlookers.update({each: come for each, come in asked.items() if each in self.onlookers})
+        self.tell()
 
     def tell(self) -> None:
-        """Wakes everybody who waits for news."""
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+        """Wakes everybody who waits for a look."""
+        looked, self._looked = self._looked, asyncio.Event()
+        looked.set()
 
-    async def after(self, look: int, seen: Snapshot | None) -> Snapshot | None:
-        """The newest state of this look or a later one, once it is not `seen`; None if deleted."""
-        while not self.gone:
-            if self.failure is not None:
-                raise self.failure
-            if self.done >= look and self.newest is not seen:
-                return self.newest
-            await self._news.wait()
-        return None
+    async def looked(self) -> None:
+        """Waits for a look. Raises what made it impossible."""
+        if self.failure is None and not self.gone:
+            await self._looked.wait()
+        if self.failure is not None:
+            raise self.failure
 
 
 class Watching:
@@ -60,29 +68,35 @@ class Watching:
         self._listener = listener
         self._watches: dict[int, _Watch] = {}
 
-    async def states(self, campaign_no: int) -> AsyncGenerator[Snapshot, None]:
-        """The campaign as it is now, and then whenever it has changed, until it is deleted. Close it."""
-        async with self._joined(campaign_no) as watch:
-            look = watch.begun + 1  # one that has begun already may not know what the watcher knows
-            self._listener.wake(campaign_no)
-            seen = await watch.after(look, None)
-            while seen is not None:
-                yield seen
-                seen = await watch.after(look, seen)
+    async def states(self, campaign_no: int, onlookers: Onlookers) -> AsyncGenerator[Snapshot, None]:
+        """The campaign as it is whenever somebody has come, for these alone, and for all whenever it has
+        changed, until it is deleted; `onlookers.shown` says for whom. Close it."""
+        async with self._joined(campaign_no, onlookers) as watch:
+            greeted = changes = 0
+            while not watch.gone:
+                come, is_new = watch.onlookers[onlookers], watch.changes != changes
+                if watch.newest is not None and come and (is_new or come > greeted):
+                    onlookers.shown = Shown(campaign_no, 1 if is_new else greeted + 1, come)
+                    greeted, changes = come, watch.changes
+                    yield watch.newest
+                else:
+                    await watch.looked()
 
     @contextlib.asynccontextmanager
-    async def _joined(self, campaign_no: int) -> AsyncIterator[_Watch]:
-        """The campaign's watch, whose reader ends with its last watcher."""
+    async def _joined(self, campaign_no: int, onlookers: Onlookers) -> AsyncIterator[_Watch]:
+        """The campaign's watch, whose reader ends with those who look on."""
         watch = self._watches.get(campaign_no)
         if watch is None:
             watch = self._watches[campaign_no] = _Watch(campaign_no)
             watch.reader = asyncio.create_task(self._read(watch))
-        watch.watchers += 1
+        watch.onlookers[onlookers] = 0
+        onlookers.on_arrival(partial(self._listener.wake, campaign_no))
+        self._listener.wake(campaign_no)  # a look that has begun already may not know what they know
         try:
             yield watch
         finally:
-            watch.watchers -= 1
-            if not watch.watchers:
+            del watch.onlookers[onlookers]
+            if not watch.onlookers:
                 if self._watches.get(campaign_no) is watch:
                     del self._watches[campaign_no]
                 watch.left.set()
@@ -103,7 +117,7 @@ class Watching:
                     await asyncio.wait_for(watch.left.wait(), PAUSE_SECONDS)
 
     async def _look(self, watch: _Watch) -> None:
-        watch.begun += 1
+        asked = {each: each.come for each in watch.onlookers}
         try:
             async with self._database.read() as session:
                 found = (await stats.snapshots(session, [watch.campaign_no])).get(watch.campaign_no)
@@ -113,9 +127,4 @@ class Watching:
                 watch.tell()
             log.warning("campaign not read for its watchers", campaign_no=watch.campaign_no, error=str(error))
             return
-        watch.done = watch.begun
-        if found is None:
-            watch.gone = True
-        elif not found.same_as(watch.newest):
-            watch.newest = found
-        watch.tell()
+        watch.saw(found, asked)

@@ -17,6 +17,7 @@ from app.campaigns.watching import Watching
 from app.database import Database
 from app.health import Readiness
 from app.idempotency.attempts import Attempt, HeldDatabase
+from app.onlookers import Onlookers
 from app.progress import Listener, Publisher
 from app.queue import Doorbell
 from app.settings import Settings
@@ -42,7 +43,8 @@ class Context:
 
     `document` is the parsed and admitted document, so that it is neither parsed nor validated twice, and
     `understood` what executions have found out about it. With an
-    Idempotency-Key, `attempt` knows what was committed under it.
+    Idempotency-Key, `attempt` knows what was committed under it. `onlookers` are those who are shown what a
+    subscription tells.
     """
 
     services: Services
@@ -52,6 +54,7 @@ class Context:
     loaders: dict[object, Any] = field(default_factory=dict)
     attempt: Attempt | None = None
     held: HeldDatabase | None = None
+    onlookers: Onlookers = field(default_factory=Onlookers)
 
     @property
     def database(self) -> Database:

@@ -1,11 +1,22 @@
 """One operation from request to results, whatever transport it came by."""
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from graphql import GraphQLError, OperationType
+import orjson
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    InlineFragmentNode,
+    OperationType,
+    SelectionSetNode,
+)
 from strawberry.extensions import SchemaExtension
 from strawberry.schema import Schema
 from strawberry.types import ExecutionContext, ExecutionResult
@@ -16,6 +27,9 @@ from app.graphql import coercion, values
 from app.graphql.context import Context, Services
 from app.graphql.documents import Documents, operation_of
 from app.graphql.failures import Refused, present, refused
+from app.graphql.fields import SHARED
+from app.graphql.limits import DEFINITION
+from app.graphql.sharing import Payload, Push, Sharing
 
 
 @dataclass(frozen=True)
@@ -84,6 +98,7 @@ class Operations:
         self._schema = schema
         self._services = services
         self._documents = Documents(schema, services.settings)
+        self._sharing = Sharing()
 
     def admit(self, request: Request, viewer: Viewer) -> tuple[Context, OperationType]:
         """The context to run `request` in, and what kind of operation it is. Raises Refused."""
@@ -135,6 +150,44 @@ class Operations:
             async for result in stream:
                 context.forget()
                 yield answer(self._explained(request, context, result))
+
+    def subscribed(
+        self, request: Request, context: Context, push: Push | None = None
+    ) -> AsyncGenerator[Payload, None]:
+        """What an admitted subscription tells. Where it is shared, it is executed and encoded once for all
+        who ask the same with the same role, and a payload goes to `push` where that takes it. Close it."""
+        if not self._is_shared(request, context):
+            return self._encoded(request, context)
+        variables = orjson.dumps(request.variables or {}, option=orjson.OPT_SORT_KEYS)
+        question = (request.query, variables, request.operation_name)
+        return self._sharing.payloads(question, partial(self.results, request), context, push)
+
+    async def _encoded(self, request: Request, context: Context) -> AsyncGenerator[Payload, None]:
+        async with contextlib.aclosing(self.results(request, context)) as results:
+            async for result in results:
+                yield Payload(orjson.dumps(result), refusal="data" not in result)
+
+    def _is_shared(self, request: Request, context: Context) -> bool:
+        """Whether the field that is subscribed to says so; there is just one."""
+        assert context.document is not None
+        operation = operation_of(context.document, request.operation_name)
+        root = self._schema._schema.subscription_type
+        names = _names_in(operation.selection_set, context.document)
+        definitions = (root.fields[name].extensions.get(DEFINITION) for name in names if root is not None)
+        return all(definition.metadata.get(SHARED, False) for definition in definitions)
+
+
+def _names_in(selected: SelectionSetNode, document: DocumentNode) -> Iterator[str]:
+    """The fields of a selection, those of its fragments too."""
+    for node in selected.selections:
+        if isinstance(node, FieldNode):
+            yield node.name.value
+        elif isinstance(node, InlineFragmentNode):
+            yield from _names_in(node.selection_set, document)
+        elif isinstance(node, FragmentSpreadNode):
+            for fragment in document.definitions:
+                if isinstance(fragment, FragmentDefinitionNode) and fragment.name.value == node.name.value:
+                    yield from _names_in(fragment.selection_set, document)
 
 
 def answer(result: ExecutionResult) -> dict[str, Any]:

@@ -20,6 +20,8 @@ Decorator: TypeAlias = Callable[[Callable[..., Any]], Any]
 # fields it is as much work as.
 MAX_SIZE = "max_size"
 WEIGHT = "weight"
+# And of a subscription, that one execution serves all who ask the same.
+SHARED = "shared"
 
 
 def field(*, description: str, max_size: int | None = None, weight: int = 1) -> Decorator:
@@ -54,9 +56,13 @@ def mutation(*, description: str) -> Decorator:
     return declared
 
 
-def subscription(*, description: str) -> Decorator:
-    """A field of Subscription for any valid key."""
-    declared: Decorator = strawberry.subscription(description=description, permission_classes=[IsViewer])
+def subscription(*, description: str, shared: bool = False) -> Decorator:
+    """A field of Subscription for any valid key. `shared`: one execution serves all who ask the same, if the
+    resolver says with every value for whom it is (`context.onlookers.shown`); then what slow readers have not
+    got yet may be replaced by what is newer."""
+    declared: Decorator = strawberry.subscription(
+        description=description, permission_classes=[IsViewer], metadata={SHARED: shared}
+    )
     return declared
 
 

@@ -11,12 +11,13 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
 
-from app.auth import Authenticator, Viewer, secret_in
+from app.auth import Authenticator, TooManyWrongKeys, Viewer, secret_in
 from app.errors import AppError, InvalidInput, Unauthenticated
 from app.graphql import bodies, media
 from app.graphql.execution import Operations, Request, answer, is_request_error, refusal
 from app.graphql.failures import INTERNAL, Refused, log_fault, refused
 from app.graphql.repeats import HEADER, Answer, Repeats, key_in
+from app.graphql.sharing import Payload
 from app.graphql.streams import OpenStreams
 from app.idempotency.sealing import Seal
 from app.keys.roles import Role
@@ -24,7 +25,6 @@ from app.settings import Settings
 
 T = TypeVar("T")
 
-SECONDS_BETWEEN_HEARTBEATS = 12.0
 COMPLETE = b"event: complete\ndata:\n\n"
 EVENT_HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no", "vary": "accept"}
 
@@ -48,6 +48,9 @@ class HttpTransport:
             return await self._handle(http, media_type)
         except Refused as failure:
             return _refuse(failure, media_type)
+        except TooManyWrongKeys as failure:
+            headers = {"retry-after": str(failure.retry_after)}
+            return _json(refusal(refused(failure)), media_type, 429, headers)
         except AppError as failure:
             return _refuse(refused(failure, status=400), media_type)
         except ClientDisconnect:
@@ -63,7 +66,8 @@ class HttpTransport:
     async def _handle(self, http: HttpRequest, media_type: str | None) -> Response:
         if http.method not in ("GET", "POST"):
             return _problem(405, "Send a POST, or a query by GET.", media_type, {"allow": "GET, POST"})
-        viewer = await self._authenticator.viewer(http.headers.get("authorization"))
+        address = http.client.host if http.client else ""
+        viewer = await self._authenticator.viewer(http.headers.get("authorization"), address)
         settings = self._settings
         body = await bodies.read(
             http, settings.max_body_bytes if viewer else settings.max_body_bytes_without_key
@@ -77,7 +81,7 @@ class HttpTransport:
             return _problem(415, "Bodies may not be compressed.", media_type)
         if http.method == "POST" and not media.is_json(http.headers.get("content-type", "")):
             return _problem(415, "Send Content-Type: application/json.", media_type, {"accept": media.JSON})
-        request = _requested(http, body)
+        request = _requested(http, body, settings.max_json_values)
         return await self._answer(http, request, viewer, media_type)
 
     async def _answer(self, http: HttpRequest, request: Request, viewer: Viewer, media_type: str) -> Response:
@@ -107,20 +111,24 @@ class HttpTransport:
             seal = _seal(http, viewer, kind)
         except Refused as failure:
             return _events(_single(refusal(failure)))
-        if seal is None:
-            results = self._operations.results(request, context)
+        if kind is OperationType.SUBSCRIPTION:
+            encoded = _bodies(self._operations.subscribed(request, context))
+        elif seal is None:
+            encoded = _encoded(self._operations.results(request, context))
         else:
-            results = self._repeats.results(request, context, seal)
-        return _events(self._stream(results, viewer))
+            encoded = _encoded(self._repeats.results(request, context, seal))
+        return _events(self._stream(encoded, viewer))
 
     async def _stream(
-        self, results: AsyncGenerator[dict[str, Any], None], viewer: Viewer
+        self, results: AsyncGenerator[bytes, None], viewer: Viewer
     ) -> AsyncGenerator[bytes, None]:
         try:
             with self._streams.opened(viewer) as end:
-                async with contextlib.aclosing(_beating(results, end)) as beats:
-                    async for result in beats:
-                        yield b":\n\n" if result is None else _event(result)
+                async with contextlib.aclosing(
+                    _beating(results, end, self._settings.heartbeat_seconds)
+                ) as beats:
+                    async for body in beats:
+                        yield b":\n\n" if body is None else _event_of(body)
                 if not end.is_set():  # cut short, it is not complete: the client may try again
                     yield COMPLETE
         except AppError as failure:
@@ -137,8 +145,24 @@ def _seal(http: HttpRequest, viewer: Viewer, kind: OperationType) -> Seal | None
     return None if key is None or secret is None else Seal(secret, key)
 
 
+async def _encoded(results: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerator[bytes, None]:
+    async with contextlib.aclosing(results):
+        async for result in results:
+            yield orjson.dumps(result)
+
+
+async def _bodies(payloads: AsyncGenerator[Payload, None]) -> AsyncGenerator[bytes, None]:
+    async with contextlib.aclosing(payloads):
+        async for payload in payloads:
+            yield payload.body
+
+
 def _event(body: dict[str, Any]) -> bytes:
-    return b"event: next\ndata: " + orjson.dumps(body) + b"\n\n"
+    return _event_of(orjson.dumps(body))
+
+
+def _event_of(body: bytes) -> bytes:
+    return b"event: next\ndata: " + body + b"\n\n"
 
 
 async def _single(body: dict[str, Any]) -> AsyncGenerator[bytes, None]:
@@ -150,8 +174,10 @@ def _events(stream: AsyncIterator[bytes]) -> Response:
     return StreamingResponse(stream, media_type=media.EVENTS, headers=EVENT_HEADERS)
 
 
-async def _beating(source: AsyncGenerator[T, None], end: asyncio.Event) -> AsyncGenerator[T | None, None]:
-    """The items of `source`, None wherever it is silent for a while, until it or `end` ends them."""
+async def _beating(
+    source: AsyncGenerator[T, None], end: asyncio.Event, seconds: float
+) -> AsyncGenerator[T | None, None]:
+    """The items of `source`, None wherever it is silent for so many seconds, until it or `end` ends them."""
     ending = asyncio.create_task(end.wait())
     upcoming: asyncio.Task[T] | None = None
     try:
@@ -159,7 +185,7 @@ async def _beating(source: AsyncGenerator[T, None], end: asyncio.Event) -> Async
             upcoming = upcoming or asyncio.create_task(anext(source))
             done, _ = await asyncio.wait(
                 {upcoming, ending},
-                timeout=SECONDS_BETWEEN_HEARTBEATS,
+                timeout=seconds,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if upcoming in done:
@@ -182,13 +208,15 @@ async def _cancelled(*tasks: "asyncio.Task[Any] | None") -> None:
     await asyncio.gather(*running, return_exceptions=True)
 
 
-def _requested(http: HttpRequest, body: bytes) -> Request:
+def _requested(http: HttpRequest, body: bytes, max_values: int) -> Request:
     if http.method == "POST":
-        return Request.of(bodies.decode(body))
+        return Request.of(bodies.decode(body, max_values))
     given: dict[str, Any] = dict(http.query_params)
     for name in ("variables", "extensions"):
         if name in given:
-            given[name] = bodies.decode(given[name], f"The parameter {name}") if given[name] else None
+            given[name] = (
+                bodies.decode(given[name], max_values, f"The parameter {name}") if given[name] else None
+            )
     if "query" not in given:
         raise refused(InvalidInput("Give the document in the parameter `query`."), status=400)
     return Request.of(given)

@@ -25,6 +25,7 @@ from graphql import (
     NullValueNode,
     ObjectValueNode,
     OperationDefinitionNode,
+    OperationType,
     StringValueNode,
     ValueNode,
     VariableNode,
@@ -36,7 +37,7 @@ from graphql import (
     visit,
 )
 
-from app.errors import AppError
+from app.errors import AppError, InvalidInput
 from app.graphql import values
 from app.graphql.connections import DEFAULT_SIZE
 from app.graphql.failures import beyond, refused
@@ -46,6 +47,9 @@ from app.settings import Settings
 PAGE_ARGUMENTS = ("first", "last")
 LIST_SIZE = 10  # what a plain list counts as when its field does not say
 INTROSPECTED_LIST_SIZE = 3
+MAX_REPEATED_WEIGHT = 10  # of a field inside of a subscription
+COUNT_WEIGHT = 10  # of totalCount in a list of one of many parents, which are counted together
+COUNT_ALL_WEIGHT = 10_000  # and in a list of the whole table
 DEFINITION = "strawberry-definition"
 
 _TOKEN = re.compile(
@@ -134,7 +138,9 @@ class _Walk:
             node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)
         }
         self._defaults = _defaults(document)
-        self._weights: dict[tuple[str, int], Weight] = {}
+        self._weights: dict[tuple[str, int, bool, int], Weight] = {}
+        self._repeating = False
+        self._count_weight = COUNT_WEIGHT
         self._open: set[str] = set()
         self._aliases = 0
         self._directives = 0
@@ -148,7 +154,9 @@ class _Walk:
                 if variable.default_value is not None:
                     self._check_value(variable.default_value, 0)
             root = self._schema.get_root_type(operation.operation)
+            self._repeating = operation.operation is OperationType.SUBSCRIPTION
             self._check_cost(self._selections(operation, root, 1))
+        self._repeating = False
         for name in self._fragments:
             self._check_cost(self._fragment(name, 1))
 
@@ -188,12 +196,13 @@ class _Walk:
         fragment = self._fragments.get(name)
         if fragment is None or name in self._open:  # validation has the better sentence for both
             return Weight()
-        known = self._weights.get((name, page))
+        place = (name, page, self._repeating, self._count_weight)
+        known = self._weights.get(place)
         if known is None:
             self._open.add(name)
             self._count_directives(fragment)
             inner = self._schema.get_type(fragment.type_condition.name.value)
-            known = self._weights[name, page] = self._selections(fragment, inner, page)
+            known = self._weights[place] = self._selections(fragment, inner, page)
             self._open.discard(name)
         return known
 
@@ -210,10 +219,22 @@ class _Walk:
         if parent is not None and parent.name.endswith("Connection") and name in ("edges", "nodes"):
             inner = self._selections(node, kind, 1)
             return Weight(1 + inner.fields, 1 + inner.depth, page * inner.cost)
+        if self._repeating and field is not None:
+            _check_repeatable(name, field)
         size, inner_page = self._sizes(node, field, parent)
+        outer, self._count_weight = self._count_weight, self._weight_of_count(parent)
         inner = self._selections(node, kind, inner_page)
-        cost = 1 if name == "ofType" else _metadata(field).get(WEIGHT, 1) + size * inner.cost
+        self._count_weight = outer
+        cost = 1 if name == "ofType" else self._own_weight(name, field, parent) + size * inner.cost
         return Weight(1 + inner.fields, 1 + inner.depth, cost)
+
+    def _weight_of_count(self, parent: GraphQLNamedType | None) -> int:
+        return COUNT_ALL_WEIGHT if parent is self._schema.query_type else COUNT_WEIGHT
+
+    def _own_weight(self, name: str, field: GraphQLField | None, parent: GraphQLNamedType | None) -> int:
+        if name == "totalCount" and parent is not None and parent.name.endswith("Connection"):
+            return self._count_weight
+        return _metadata(field).get(WEIGHT, 1)
 
     def _sizes(
         self, node: FieldNode, field: GraphQLField | None, parent: GraphQLNamedType | None
@@ -289,6 +310,16 @@ class _Walk:
         elif isinstance(node, ObjectValueNode):
             for member in node.fields:
                 self._check_value(member.value, depth + 1)
+
+
+def _check_repeatable(name: str, field: GraphQLField) -> None:
+    """Refuses what would be read again for every event: lists with pages, and what weighs much."""
+    paged = get_named_type(field.type).name.endswith("Connection")
+    if paged or _metadata(field).get(WEIGHT, 1) > MAX_REPEATED_WEIGHT:
+        sentence = (
+            f"Subscriptions cannot select {name}: it would be read for every event. Ask for it in a query."
+        )
+        raise refused(InvalidInput(sentence, details={"field": name}))
 
 
 def _defaults(document: DocumentNode) -> dict[str, list[ValueNode | None]]:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import structlog
 
@@ -15,13 +16,21 @@ log = structlog.get_logger(__name__)
 SECONDS_BETWEEN_CHECKS = 3.0
 
 
+@dataclass
+class _Stream:
+    """A connection, and as how many it counts: as its operations, and as one without any."""
+
+    key_id: str
+    weight: int = 1
+
+
 class OpenStreams:
     """The streams of this process."""
 
     def __init__(self, authenticator: Authenticator, max_per_key: int) -> None:
         self._authenticator = authenticator
         self._max_per_key = max_per_key
-        self._open: dict[asyncio.Event, str] = {}
+        self._open: dict[asyncio.Event, _Stream] = {}
         self._counts: Counter[str] = Counter()
         self.stopping = False
 
@@ -31,21 +40,42 @@ class OpenStreams:
 
         Raises LimitExceeded when the key has too many.
         """
-        if self._counts[viewer.key_id] >= self._max_per_key:
-            raise LimitExceeded(
-                f"This key has {self._max_per_key:,} open connections, which is the limit.",
-                details={"limit": self._max_per_key, "given": self._max_per_key + 1},
-            )
+        self._count(viewer.key_id, 1)
         end = asyncio.Event()
         if self.stopping:
             end.set()
-        self._open[end] = viewer.key_id
-        self._counts[viewer.key_id] += 1
+        self._open[end] = _Stream(viewer.key_id)
         try:
             yield end
         finally:
-            del self._open[end]
-            self._counts -= Counter({viewer.key_id: 1})
+            stream = self._open.pop(end)
+            self._count(stream.key_id, -stream.weight)
+
+    def carry(self, end: asyncio.Event, operations: int) -> None:
+        """An open stream has so many operations now, and counts as so many; without any as one.
+
+        Raises LimitExceeded when the key has too many.
+        """
+        stream, weight = self._open.get(end), max(operations, 1)
+        if stream is not None:
+            self._count(stream.key_id, weight - stream.weight)
+            stream.weight = weight
+
+    def _count(self, key_id: str, more: int) -> None:
+        given = self._counts[key_id] + more
+        if more > 0 and given > self._max_per_key:
+            raise LimitExceeded(
+                f"This key has {self._max_per_key:,} open connections and subscriptions, which is the limit.",
+                details={"limit": self._max_per_key, "given": given},
+            )
+        self._counts[key_id] = given
+        if not given:
+            del self._counts[key_id]
+
+    @property
+    def count(self) -> int:
+        """How many connections and subscriptions are open."""
+        return self._counts.total()
 
     def stop(self) -> None:
         """Ends every stream: this process stops. Clients are told so that they connect again."""
@@ -66,8 +96,8 @@ class OpenStreams:
         """Ends the streams of keys that are revoked by now."""
         if not self._open:
             return
-        asked = set(self._open.values())
+        asked = {stream.key_id for stream in self._open.values()}
         revoked = asked - await self._authenticator.still_valid(asked)
-        for end, key_id in self._open.items():
-            if key_id in revoked:
+        for end, stream in self._open.items():
+            if stream.key_id in revoked:
                 end.set()

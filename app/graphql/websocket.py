@@ -10,18 +10,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
+from graphql import OperationType
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from app.auth import Authenticator, Viewer
+from app import wire
+from app.auth import Authenticator, TooManyWrongKeys, Viewer
 from app.errors import LimitExceeded
 from app.graphql import bodies
+from app.graphql.context import Context
 from app.graphql.execution import Operations, Request, refusal
-from app.graphql.failures import INTERNAL, Refused, beyond, log_fault
+from app.graphql.failures import INTERNAL, Refused, beyond, log_fault, refused
 from app.graphql.streams import OpenStreams
 from app.settings import Settings
 
 PROTOCOL = "graphql-transport-ws"
-SECONDS_TO_INITIALISE = 10.0
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -106,7 +108,7 @@ class Connection:
 
     async def _serve(self) -> None:
         try:
-            async with asyncio.timeout(SECONDS_TO_INITIALISE):
+            async with asyncio.timeout(self._transport.settings.websocket_init_seconds):
                 while self._viewer is None:
                     await self._take(await self._receive())
         except TimeoutError:
@@ -143,7 +145,7 @@ class Connection:
         if len(text) > limit:
             raise Closing(4400, f"A message may have {limit:,} bytes")
         try:
-            message = bodies.decode(text, "The message")
+            message = bodies.decode(text, settings.max_json_values, "The message")
         except Refused as failure:
             raise Closing(4400, str(failure)) from None
         if not isinstance(message, dict) or not isinstance(message.get("type"), str):
@@ -174,7 +176,11 @@ class Connection:
         self._initialised = True
         given = {name.lower(): value for name, value in payload.items()}
         authorization = given.get("authorization", self._socket.headers.get("authorization"))
-        viewer = await self._transport.authenticator.viewer(authorization)
+        address = self._socket.client.host if self._socket.client else ""
+        try:
+            viewer = await self._transport.authenticator.viewer(authorization, address)
+        except TooManyWrongKeys as failure:
+            raise Closing(4403, f"Forbidden: {failure.message}"[:120]) from None
         if viewer is None:
             raise Closing(4403, "Forbidden: no valid key")
         try:
@@ -182,10 +188,11 @@ class Connection:
         except LimitExceeded:
             raise Closing(4429, "Too many connections with this key") from None
         self._viewer = viewer
+        wire.admitted(self._socket.scope)
         await self._send({"type": "connection_ack"})
 
     async def _subscribe(self, name: str, payload: dict[str, Any] | None) -> None:
-        if self._viewer is None:
+        if self._viewer is None or self._ended is None:
             raise Closing(4401, "Unauthorized")
         if name in self._running:
             shown = name[:50].encode("ascii", "replace").decode()
@@ -196,6 +203,12 @@ class Connection:
         if len(self._running) >= limit:
             failure = beyond("Operations of one connection", limit, len(self._running) + 1)
             await self._send({"id": name, "type": "error", "payload": refusal(failure)["errors"]})
+            return
+        try:
+            self._transport.streams.carry(self._ended, len(self._running) + 1)
+        except LimitExceeded as error:
+            payload_of_error = refusal(refused(error))["errors"]
+            await self._send({"id": name, "type": "error", "payload": payload_of_error})
             return
         self._running[name] = asyncio.create_task(self._run(name, payload, self._viewer))
 
@@ -210,13 +223,15 @@ class Connection:
             error = {"message": "Internal error.", "extensions": {"code": INTERNAL, "incident": incident}}
             last = {"id": name, "type": "error", "payload": [error]}
         if self._running.get(name) is asyncio.current_task():
-            del self._running[name]
+            self._forget(name)
         await self._send(last)
 
     async def _results(self, name: str, payload: dict[str, Any], viewer: Viewer) -> dict[str, Any]:
         operations = self._transport.operations
         request = Request.of(payload)
-        context, _ = operations.admit(request, viewer)
+        context, kind = operations.admit(request, viewer)
+        if kind is OperationType.SUBSCRIPTION:
+            return await self._subscribed(name, request, context)
         async with contextlib.aclosing(operations.results(request, context)) as results:
             async for result in results:
                 if "data" not in result:
@@ -224,16 +239,41 @@ class Connection:
                 await self._send({"id": name, "type": "next", "payload": result})
         return {"id": name, "type": "complete"}
 
+    async def _subscribed(self, name: str, request: Request, context: Context) -> dict[str, Any]:
+        """What is encoded already gets the id of this operation; sent at once if the client reads."""
+        head = b'{"id":' + orjson.dumps(name) + b',"type":"next","payload":'
+        pushing = wire.pushing(self._socket.scope)
+        push = None if pushing is None else lambda body: pushing(head + body + b"}")
+        subscribed = self._transport.operations.subscribed(request, context, push)
+        async with contextlib.aclosing(subscribed) as payloads:
+            async for payload in payloads:
+                if payload.refusal:
+                    errors = orjson.loads(payload.body)["errors"]
+                    return {"id": name, "type": "error", "payload": errors}
+                await self._send_text((head + payload.body + b"}").decode())
+        return {"id": name, "type": "complete"}
+
     async def _complete(self, name: str) -> None:
-        task = self._running.pop(name, None)
+        task = self._running.get(name)
         if task is not None:
+            self._forget(name)
             task.cancel()
 
+    def _forget(self, name: str) -> None:
+        del self._running[name]
+        if self._ended is not None:
+            self._transport.streams.carry(self._ended, len(self._running))
+
     async def _send(self, message: dict[str, Any]) -> None:
+        await self._send_text(orjson.dumps(message).decode())
+
+    async def _send_text(self, text: str) -> None:
         async with self._sending:
             if self._socket.application_state is WebSocketState.CONNECTED:
                 with contextlib.suppress(WebSocketDisconnect, OSError):
-                    await self._socket.send_text(orjson.dumps(message).decode())
+                    await self._socket.send_text(text)
+                    return
+        await asyncio.sleep(0)  # nobody listens any more: whoever ends the operations gets a turn
 
     async def _close(self, code: int, reason: str) -> None:
         async with self._sending:

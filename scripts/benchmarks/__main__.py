@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from scripts.benchmarks import chaos as striking
-from scripts.benchmarks import delivering, queries, report
+from scripts.benchmarks import delivering, queries, report, subscribe
 from scripts.benchmarks import load as loading
 from scripts.benchmarks import pages as big_pages
 from scripts.benchmarks.comparing import Differing
@@ -244,6 +244,45 @@ def api(
             times = [f"{best.quantile(part) * 1_000:.0f} ms" for part in (0.5, 0.99)]
             rows.append([name, variant, f"{best.per_second:,.0f}", *times, f"{least * 1_000:.2f} ms"])
     report.table(["database", "variant", "requests a second", "median", "p99", "processor each"], rows)
+
+
+@app.command(name="subscribe")
+def subscribed(
+    subscribers: Annotated[
+        str, typer.Option(help="How many of them, with commas between.")
+    ] = "100,1000,5000",
+    users: Annotated[
+        int, typer.Option(min=1_000, max=9_999_999, help="How many users the campaign goes to.")
+    ] = 200_000,
+    sse: Annotated[bool, typer.Option("--sse", help="By event streams instead of WebSockets.")] = False,
+    databases: Annotated[str, typer.Option(help="Which databases, with commas between.")] = ",".join(PLACES),
+    directory: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, exists=True, help="Where the databases are made; a short path."),
+    ] = None,
+) -> None:
+    """Many subscribers of one campaign while it is sent, all asking the same of one API process.
+
+    One worker sends at full speed, or so that it takes 12 seconds; all subscribers are in one process of
+    their own, on the same machine. *p50, p99, max* are from the instant at which the API read the state
+    (`asOf`) to its receipt, over all updates of all subscribers. *First* is from subscribing to the first
+    state, where all subscribe as fast as they can. *Updates* are a subscriber's, least and most. *Memory* is
+    what belongs to the API's processes: alone, with everybody connected, at most, at the end.
+
+    The run **fails** if anybody gets a first state that is older than the subscription, misses the end, or
+    sees another end than the others, however they look on.
+    """
+    names = _names(databases)
+    errors = Console(stderr=True)
+    counts = [int(count) for count in subscribers.split(",")]
+    try:
+        with ending_in_order(), errors.status("") as status:
+            plan = subscribe.Plan(users, counts, sse, directory)
+            seen = [(name, each) for name in names for each in subscribe.measure(name, plan, status.update)]
+    except (subscribe.Incomplete, WorkerFailed) as failure:
+        errors.print(f"[bold red]Failed:[/] {failure}", highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None
+    report.table(subscribe.HEADS, [subscribe.row(name, each) for name, each in seen])
 
 
 @app.command()

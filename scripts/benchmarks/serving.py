@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import uvicorn
 from graphql import OperationType
 from sqlalchemy import Engine, event
 from strawberry.extensions import ParserCache, ValidationCache
@@ -33,6 +32,7 @@ from app.main import create_app
 from app.schema import schema
 from app.server import Server
 from app.settings import load
+from app.wire import Config
 
 Variant = Literal["carillon", "stock", "unlimited", "bare"]
 _SECONDS_TO_START = 30.0
@@ -95,8 +95,7 @@ def main(database_url: str, redis_url: str, variant: Variant) -> None:
     settings = load(database_url=database_url, data_dir=Path(database_url.removeprefix("sqlite:///")).parent)
     listening = socket.create_server(("127.0.0.1", 0))
     app = create_app(settings, redis_url)
-    config = uvicorn.Config(Costs(app), log_config=None, access_log=False, lifespan="on")
-    server = Server(app, config)
+    server = Server(app, Config(Costs(app), settings))
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)  # as `app.server` has it
     print(listening.getsockname()[1], asyncio.run(_key(database_url)), flush=True)

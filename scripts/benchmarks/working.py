@@ -43,7 +43,11 @@ class Worker:
 
     def sample(self) -> None:
         """Looks at its memory now."""
-        self.own_peak = max(self.own_peak, self._status("RssAnon"))
+        self.own_peak = max(self.own_peak, self.own())
+
+    def own(self) -> int:
+        """Memory that belongs to it now, in bytes."""
+        return self._status("RssAnon")
 
     def peak(self) -> int:
         """The most memory it ever had resident, file pages that it mapped included, in bytes."""
@@ -95,8 +99,33 @@ def running(
             worker.heartbeat.unlink(missing_ok=True)
 
 
+@contextmanager
+def started(
+    role: str,
+    name: str,
+    database_url: str,
+    redis_url: str,
+    directory: Path,
+    settings: Mapping[str, str],
+    pass_fds: Sequence[int],
+) -> Iterator[Worker]:
+    """A process of any role that has begun to start; it is gone afterwards, and with this process."""
+    worker = _start(role, name, database_url, redis_url, directory, settings, pass_fds)
+    try:
+        yield worker
+    finally:
+        worker.process.terminate()
+        _end(worker.process)
+
+
 def _start(
-    role: str, name: str, database_url: str, redis_url: str, directory: Path, settings: Mapping[str, str]
+    role: str,
+    name: str,
+    database_url: str,
+    redis_url: str,
+    directory: Path,
+    settings: Mapping[str, str],
+    pass_fds: Sequence[int] = (),
 ) -> Worker:
     directory.mkdir(exist_ok=True)
     heartbeat, log = directory / f"{name}.heartbeat", directory / f"{name}.log"
@@ -117,6 +146,7 @@ def _start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
             bufsize=0,
+            pass_fds=pass_fds,
         )
     assert process.stdin is not None
     process.stdin.write(GO)

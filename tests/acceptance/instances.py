@@ -57,7 +57,7 @@ class Carillon:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.admin_key = ADMIN_KEY
-        self.mark = f"CARILLON_TEST_MARK={new_uuid()}"
+        self.mark = f"TEST_MARK_OF_CARILLON={new_uuid()}"
         self.log_file = data_dir.parent / f"{data_dir.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
         name, _, value = self.mark.partition("=")

@@ -33,3 +33,13 @@ def test_every_command_tells_all_of_them_at_once(instances: Instances) -> None:
     assert refused.returncode == 2
     assert "CARILLON_PORT" in refused.stderr
     assert "CARILLON_WORKERS" in refused.stderr
+
+
+def test_a_misspelt_setting_is_told_on_stderr(instances: Instances) -> None:
+    server = instances(environment={"CARILLON_DOCUMENT_COST": "1", "CARILLON_WORKER": "2"})
+
+    done = server.command("migrate")
+
+    assert (
+        "CARILLON_WORKER is set, but there is no such setting; did you mean CARILLON_WORKERS?" in done.stderr
+    )

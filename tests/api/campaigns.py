@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from app.database import Database
+from app.onlookers import Onlookers
 from app.progress import Publisher
 from app.sending.engine import Engine
 from app.users.service import upsert_users
@@ -77,6 +78,13 @@ class Campaigns:
         """A page of its recipients."""
         document = RECIPIENTS.replace("first: 100", page)
         return (await self.client.data(document, id=campaign_id, **given))["campaign"]["recipients"]
+
+
+def somebody() -> Onlookers:
+    """One who has come to look."""
+    onlookers = Onlookers()
+    onlookers.arrive()
+    return onlookers
 
 
 async def people(database: Database, count: int) -> None:

@@ -20,6 +20,7 @@ from app.keys.roles import Role
 from app.main import create_app
 from app.server import Server
 from app.settings import Settings, load
+from app.wire import Config
 
 
 @pytest.fixture(scope="session")
@@ -72,15 +73,7 @@ async def serving(settings: Settings, redis_url: str) -> AsyncIterator[str]:
     """The application on a free port; gives its address, and stops it as SIGTERM would."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         app = create_app(settings, redis_url)
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="on",
-            ws_max_size=settings.max_body_bytes,
-            timeout_graceful_shutdown=1,
-        )
-        server = Served(app, config)
+        server = Served(app, Config(app, settings))
         running = asyncio.create_task(server.serve(sockets=[listening]))
         while not server.started:
             assert not running.done(), "the application did not start"

@@ -1,18 +1,19 @@
 """graphql-transport-ws and graphql-sse: the protocols' rules, and that nothing outlives its connection."""
 
 import asyncio
+import contextlib
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
 import strawberry
 from strawberry.schema.config import StrawberryConfig
 
-from app.graphql import http as http_transport
-from app.graphql import websocket
 from app.graphql.context import Info
 from app.graphql.execution import Admitted, CarillonSchema
 from app.graphql.fields import query, subscription
@@ -20,9 +21,11 @@ from app.graphql.loaders import Loader
 from app.graphql.scalars import SCALARS
 from app.settings import Settings
 from tests.api.conftest import Client, eventually, serving
+from tests.api.raw import PING, PONG, Raw, connected, frame, text, upgraded
 
 reads: list[str] = []
 ended: list[str] = []
+flooded: Counter[str] = Counter()
 
 
 async def read(_: object, keys: Any) -> dict[str, str]:
@@ -61,6 +64,15 @@ class Subscription:
         try:
             yield Tick(number=1)
             await asyncio.Event().wait()
+        finally:
+            ended.append(name)
+
+    @subscription(description="As much as is taken.")
+    async def flood(self, info: Info, name: str) -> AsyncGenerator[str, None]:
+        try:
+            while True:
+                flooded[name] += 10_000
+                yield "x" * 10_000
         finally:
             ended.append(name)
 
@@ -163,6 +175,27 @@ async def test_complete_ends_an_operation(socket: aiohttp.ClientWebSocketRespons
     assert (await socket.receive_json())["type"] == "next"
 
 
+async def has_begun(name: str) -> bool:
+    return flooded[name] > 0
+
+
+@contextlib.asynccontextmanager
+async def flooded_socket(address: str, key: str, name: str) -> AsyncIterator[Raw]:
+    async with upgraded(address, authorization=f"Bearer {key}") as raw:
+        await raw.send(text({"type": "connection_init"}))
+        await raw.send(text(subscribe(f'subscription {{ flood(name: "{name}") }}')))
+        yield raw
+
+
+@contextlib.asynccontextmanager
+async def flooded_stream(address: str, key: str, name: str) -> AsyncIterator[Raw]:
+    query = quote(f'subscription {{ flood(name: "{name}") }}')
+    async with connected(address) as raw:
+        lines = [f"GET /graphql?query={query} HTTP/1.1", "host: x", f"authorization: Bearer {key}"]
+        await raw.send("\r\n".join([*lines, "accept: text/event-stream", "", ""]).encode())
+        yield raw
+
+
 async def has_ended(name: str) -> bool:
     return name in ended
 
@@ -235,15 +268,18 @@ async def test_the_key_may_come_in_the_handshake(client: Client) -> None:
 
 
 async def test_before_the_key_messages_are_small(client: Client) -> None:
-    async with client.socket() as socket:
-        await socket.send_json({"type": "connection_init", "payload": {"x": "x" * 16_000}})
-        assert await closed(socket) == 4400
+    for size, code in ((15_945, 4403), (16_000, 1009)):
+        async with client.socket() as socket:
+            await socket.send_json({"type": "connection_init", "payload": {"x": "x" * size}})
+            assert await closed(socket) == code
 
 
-async def test_who_says_nothing_is_closed(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert websocket.SECONDS_TO_INITIALISE == 10
-    monkeypatch.setattr(websocket, "SECONDS_TO_INITIALISE", 0.1)
-    async with client.socket() as socket:
+async def test_who_says_nothing_is_closed(
+    settings: Settings, valkey_url: str, http: aiohttp.ClientSession
+) -> None:
+    assert settings.websocket_init_seconds == 10
+    hasty = settings.model_copy(update={"websocket_init_seconds": 0.1})
+    async with serving(hasty, valkey_url) as address, Client(http, address, "").socket() as socket:
         assert await closed(socket) == 4408
 
 
@@ -325,16 +361,40 @@ async def test_event_streams_subscribe(client: Client) -> None:
     assert body.endswith("event: complete\ndata:\n\n")
 
 
-async def test_silent_event_streams_have_a_heartbeat_and_end_with_their_reader(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+async def test_silent_streams_have_heartbeats_and_end_with_their_reader(
+    settings: Settings, valkey_url: str, http: aiohttp.ClientSession, admin_key: str
 ) -> None:
-    monkeypatch.setattr(http_transport, "SECONDS_BETWEEN_HEARTBEATS", 0.05)
-    stream = await open_stream(client, 'subscription { silence(name: "e") { number } }')
-    lines = [await stream.content.readline() for _ in range(5)]
-    assert lines[0] == b"event: next\n"
-    assert lines[3] == b":\n"
-    stream.close()
-    await eventually(lambda: has_ended("e"))
+    """No proxy that waits for longer cuts them: comments in event streams, WebSocket's own pings there."""
+    assert settings.heartbeat_seconds == 12
+    quick = settings.model_copy(update={"heartbeat_seconds": 0.05})
+    async with serving(quick, valkey_url) as address:
+        stream = await open_stream(
+            Client(http, address, admin_key), 'subscription { silence(name: "e") { number } }'
+        )
+        lines = [await stream.content.readline() for _ in range(5)]
+        assert lines[0] == b"event: next\n"
+        assert lines[3] == b":\n"
+        stream.close()
+        await eventually(lambda: has_ended("e"))
+        async with upgraded(address) as raw:
+            for _ in range(3):
+                first, size = await raw.reader.readexactly(2)
+                assert first == 0x80 | PING
+                await raw.send(frame(PONG, await raw.reader.readexactly(size)))
+
+
+async def test_a_reader_that_stops_is_cut_off(settings: Settings, valkey_url: str, admin_key: str) -> None:
+    """Its subscription stops as soon as the buffers are full, and ends with it; nothing piles up."""
+    impatient = settings.model_copy(update={"stalled_seconds": 0.3})
+    async with serving(impatient, valkey_url) as address:
+        for name, opened in (("flood-ws", flooded_socket), ("flood-sse", flooded_stream)):
+            flooded.clear()
+            async with opened(address, admin_key, name) as raw:
+                await eventually(lambda: has_begun(name))  # noqa: B023
+                assert isinstance(raw.writer.transport, asyncio.ReadTransport)
+                raw.writer.transport.pause_reading()
+                await eventually(lambda: has_ended(name), within=10)  # noqa: B023
+            assert flooded[name] < 30_000_000  # what the kernel's buffers took
 
 
 async def test_subscriptions_need_a_stream(client: Client) -> None:

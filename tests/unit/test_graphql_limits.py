@@ -120,9 +120,10 @@ def test_limits_name_the_limit_and_what_was_given(document: str, limit: int, giv
         ("{ few { id text text } }", 1 + 50 * 3),
         (
             "{ few { ...f } } fragment f on Tree { id ... on Node { id } leaves(first: 9) { totalCount } }",
-            201,
+            1 + 50 * (2 + 1 + 10),
         ),
         ("{ trees(first: 99999) { nodes { id text } } }", 201),
+        ("{ trees { ...f } } fragment f on TreeConnection { totalCount nodes { id } }", 1 + 10_000 + 30),
     ],
 )
 def test_cost_is_the_largest_possible_answer(document: str, expected: int) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import SettingsError, load
+from app.settings import SettingsError, load, unknown
 
 
 @pytest.fixture(autouse=True)
@@ -110,3 +110,19 @@ def test_secrets_are_not_repeated(name: str, value: str) -> None:
         load(**{name: value})
 
     assert "secret" not in str(refused.value)
+
+
+def test_misspelt_settings_are_found_with_what_was_meant() -> None:
+    environment = {
+        "CARILLON_WORKER": "2",
+        "carillon_max_document_alias": "1",
+        "CARILLON_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+        "CARILLON_PORT": "8000",
+        "CARILLONS": "",
+        "PATH": "",
+    }
+    assert unknown(environment) == {
+        "CARILLON_MAX_DOCUMENT_ALIAS": "CARILLON_MAX_DOCUMENT_ALIASES",
+        "CARILLON_PORT_8000_TCP": None,
+        "CARILLON_WORKER": "CARILLON_WORKERS",
+    }

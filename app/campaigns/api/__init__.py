@@ -249,7 +249,8 @@ class Subscription:
     @subscription(
         description="The campaign as it is now, then its newest state whenever status or stats change, at "
         "most 10 times a second. Completes after STOPPED or COMPLETED was delivered; with follow only when "
-        "the campaign is deleted. Unknown id: NOT_FOUND."
+        "the campaign is deleted. Unknown id: NOT_FOUND.",
+        shared=True,
     )
     async def campaign_updated(
         self,
@@ -260,11 +261,12 @@ class Subscription:
         ] = False,
     ) -> AsyncGenerator[Campaign, None]:
         """Follows one campaign. Nothing is held while it waits."""
+        onlookers = info.context.onlookers
         async with info.context.database.read() as session:
             row = await queries.by_id(session, campaign_id)
         if row is None:
             raise NotFound(f"There is no campaign {campaign_id}.")
-        async with aclosing(info.context.watching.states(row.campaign_no)) as states:
+        async with aclosing(info.context.watching.states(row.campaign_no, onlookers)) as states:
             async for snapshot in states:
                 yield Campaign.of_snapshot(snapshot)
                 if snapshot.campaign.status in ENDED and not follow:
@@ -273,7 +275,8 @@ class Subscription:
     @subscription(
         description="Every scheduled, running or paused campaign, or those of campaignIds whatever their "
         "status, as they are now; then every creation, change and deletion, at most 10 times a second a "
-        "campaign. A campaign that ends is shown as it ended. Never completes by itself."
+        "campaign. A campaign that ends is shown as it ended. Never completes by itself.",
+        shared=True,
     )
     async def campaigns_changed(
         self,
@@ -287,7 +290,7 @@ class Subscription:
     ) -> AsyncGenerator[CampaignChange, None]:
         """Follows campaigns. Nothing is held while it waits."""
         ids = None if campaign_ids is strawberry.UNSET else _followed(campaign_ids)
-        async with aclosing(info.context.overview.changes(ids)) as changes:
+        async with aclosing(info.context.overview.changes(ids, info.context.onlookers)) as changes:
             async for change in changes:
                 if change.snapshot is None:
                     yield CampaignChange(deleted_id=Campaign.global_id(change.campaign_no))

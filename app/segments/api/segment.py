@@ -49,6 +49,9 @@ class SegmentSizeState(Enum):
     NEVER = strawberry.enum_value("NEVER", description="Never counted: it depends on the sender.")
 
 
+LOOK_WEIGHT = 20  # its filter is asked about one user or channel
+
+
 @strawberry.type(description="A reusable audience of users or channels.")
 class Segment(Node):
     """A segment."""
@@ -131,7 +134,7 @@ class Segment(Node):
         of, shape = Target.of_segment(self.row, sender), Target.shape(self.row, sender)
         return nested_listing(info, own.family(), own, of, shape=shape)
 
-    @field(description="Whether it has this target now.")
+    @field(description="Whether it has this target now.", weight=LOOK_WEIGHT)
     async def target_exists(
         self,
         info: Info,
