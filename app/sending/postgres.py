@@ -226,9 +226,10 @@ class PostgresWriter:
             columns["created"] = ["t" if created else "f" for created in are_created]
         if sending.founds and created is not None:
             wanted = {cid: (target,) for cid, target in zip(sending.cids, sending.target_ids, strict=True)}
-            counts, columns["members_key"] = zip(*_foundings(created, wanted), strict=True)
-            if set(counts) != {2}:
-                columns["member_count"] = list(map(str, counts))
+            founding = _foundings(created, wanted)
+            columns["members_key"] = [members_key for _, members_key in founding]
+            if any(member_count != 2 for member_count, _ in founding):
+                columns["member_count"] = [str(member_count) for member_count, _ in founding]
         sending.staged_as = (tuple(columns), _lines(columns))
 
     async def _stage(self, sending: Sending, shared: Shared) -> None:
