@@ -13,7 +13,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -135,6 +135,10 @@ class Turnstile:
             raise
         return lock
 
+    def beside(self, work: Callable[[], None]) -> "asyncio.Future[None]":
+        """Does this in a thread, without waiting for a turn."""
+        return asyncio.get_running_loop().run_in_executor(self._threads, work)
+
     def close(self) -> None:
         """Lets the threads end."""
         self._threads.shutdown(wait=False)
@@ -161,6 +165,7 @@ class Database:
         self._turnstile: Turnstile | None = None
         self.reserve: Reserve | None = None  # SQLite only: another machine's disk is not ours to keep
         self._checkpoint_after = 0.0
+        self._moved: asyncio.Future[None] | None = None
         if self.dialect == "sqlite":
             path = Path(self.url.database or "").resolve()
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -223,6 +228,7 @@ class Database:
     async def checkpoint_if_large(self) -> None:
         """Moves SQLite's log into the database once it is over 32 MB. One process at a time may do this.
 
+        Most of it in a thread, beside writers; what they add meanwhile at a later call, in the turnstile.
         Connections never checkpoint by themselves: beside other writers the log then grew to 1 GB.
         """
         if self._turnstile is None:
@@ -234,6 +240,11 @@ class Database:
         now = asyncio.get_running_loop().time()
         if size < WAL_BYTES_BEFORE_CHECKPOINT or now < self._checkpoint_after:
             return
+        if self._moved is None:
+            self._moved = self._turnstile.beside(partial(_move_log, self._file))
+        if not self._moved.done():
+            return
+        self._moved = None
         async with self._turnstile.turn(), self._autocommit() as connection:
             await connection.exec_driver_sql("PRAGMA busy_timeout = 50")
             result = await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -337,6 +348,12 @@ def waited_too_long(error: BaseException) -> bool:
 def took_too_long(error: BaseException) -> bool:
     """Whether a transaction lasted longer than `transaction_timeout` (PostgreSQL)."""
     return isinstance(getattr(error, "orig", error), psycopg.errors.TransactionTimeout)
+
+
+def _move_log(file: Path) -> None:
+    """Moves what can be moved without making anybody wait; a fault is met again by the checkpoint proper."""
+    with suppress(sqlite3.Error), closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 def dialect_of(session: AsyncSession) -> DialectName:

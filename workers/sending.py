@@ -35,6 +35,7 @@ class SendingLoop:
         while not stopping.is_set():
             self._bell.clear()
             await self._sleep(await self._turn())
+        await self.engine.let_go()
 
     async def _turn(self) -> float:
         self._turn_began = time.monotonic()

@@ -8,29 +8,28 @@ locks are held for the shortest time.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-import structlog
-from sqlalchemy import bindparam, delete, insert, select, text, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.campaigns.models import Campaign
 from app.campaigns.states import Status
 from app.channels import service as channels
-from app.database import ask, changed, dialect_of, now
+from app.database import ask, changed
 from app.events import service as events
 from app.ids import message_ids
-from app.ledger.models import Batch, BatchReason, BatchTargets, OutcomeReason, RecipientStatus
-from app.ledger.queries import SAMPLES
+from app.ledger.models import Batch, OutcomeReason, RecipientStatus
+from app.sending.ahead import Ahead, Picked, Ready, make_ready
 from app.sending.blueprint import Blueprint, Blueprints
-from app.sending.outcomes import settle_without_writing
-from app.sending.postgres import PostgresWriter
-from app.sending.running import CampaignNotRunning, ensure_running
-from app.sending.sqlite import SqliteWriter
+from app.sending.closing import Made, close_batch
+from app.sending.opening import held_targets, open_batch
+from app.sending.running import ensure_running
+from app.sending.writers import writer_of
 from app.sending.writing import (
     NEW,
     BatchWriter,
-    Disagreement,
     Entries,
     Entry,
     Sending,
@@ -40,60 +39,19 @@ from app.sending.writing import (
     unsent,
 )
 
-log = structlog.get_logger(__name__)
-
-# Longer waits for a lock give the batch back, so that no pause or mutation queues behind it; a process that
-# is stopped, not dead, loses its batch after five seconds instead of keeping it for ever.
-# (The connection has a timeout already, whose timer runs: only by way of 0 does it take another one.)
-_BOUND_WAITS = text(
-    "SELECT set_config('lock_timeout', '100ms', true), set_config('transaction_timeout', '0', true),"
-    " set_config('transaction_timeout', :longest, true)"
-)
-LONGEST_TRANSACTION = "5s"
-
-# The statements of every batch are built once: building them took a twentieth of the sender's time.
-_THIS_BATCH = (
-    col(Batch.campaign_no) == bindparam("this_campaign"),
-    col(Batch.batch_no) == bindparam("this_batch"),
-)
-_THESE_TARGETS = (
-    col(BatchTargets.campaign_no) == bindparam("this_campaign"),
-    col(BatchTargets.batch_no) == bindparam("this_batch"),
-)
-_LOCK = (
-    select(col(Batch.batch_no)).where(*_THIS_BATCH, col(Batch.pending) > 0).with_for_update(skip_locked=True)
-)
-_HELD = select(col(BatchTargets.target_ids)).where(*_THESE_TARGETS)
 _UNSYNCHRONISED = {"synchronize_session": False}
-_DROP_TARGETS = delete(BatchTargets).where(*_THESE_TARGETS).execution_options(**_UNSYNCHRONISED)
-_CLOSE = (
-    update(Batch)
-    .where(*_THIS_BATCH, col(Batch.pending) == bindparam("was_pending"))
-    .values(
-        pending=bindparam("still_pending"),
-        sent=col(Batch.sent) + bindparam("more_sent"),
-        skipped=col(Batch.skipped) + bindparam("more_skipped"),
-        failed=col(Batch.failed) + bindparam("more_failed"),
-        messages_sent=col(Batch.messages_sent) + bindparam("more_sent"),
-        users_sent=col(Batch.users_sent) + bindparam("more_users"),
-        channels_created=col(Batch.channels_created) + bindparam("more_channels"),
-        attempts=0,
-        settled_at=bindparam("at"),
-    )
-    .execution_options(**_UNSYNCHRONISED)
-)
-_RUNNING = select(col(Campaign.updated_at)).where(
-    col(Campaign.campaign_no) == bindparam("this_campaign"),
-    col(Campaign.status) == Status.IN_PROGRESS,
-    col(Campaign.deleted_at).is_(None),
-)
+# Built once: building the statements of every batch anew took a twentieth of the sender's time.
 _PICK = (
     update(Batch)
     .where(
         col(Batch.campaign_no) == bindparam("this_campaign"),
         col(Batch.batch_no)
         == select(col(Batch.batch_no))
-        .where(col(Batch.campaign_no) == bindparam("this_campaign"), col(Batch.pending) > 0)
+        .where(
+            col(Batch.campaign_no) == bindparam("this_campaign"),
+            col(Batch.pending) > 0,
+            col(Batch.batch_no) != bindparam("but_not"),
+        )
         .order_by(col(Batch.attempts), col(Batch.batch_no))
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -103,10 +61,6 @@ _PICK = (
     .returning(col(Batch.batch_no), col(Batch.attempts), col(Batch.pending))
     .execution_options(**_UNSYNCHRONISED)
 )
-
-
-class BatchTaken(Exception):
-    """Another worker holds this batch, or has settled it."""
 
 
 class MembersChanged(Exception):
@@ -122,77 +76,76 @@ class Slice:
 
 
 async def send_slice(
-    session: AsyncSession, campaign_no: int, batch_no: int, limit: int | None, blueprints: Blueprints
+    session: AsyncSession,
+    campaign_no: int,
+    batch_no: int,
+    limit: int | None,
+    blueprints: Blueprints,
+    ahead: Ahead | None = None,
 ) -> Slice:
-    """Settles up to `limit` targets of an open batch (all of them if None). The caller commits.
+    """Settles up to `limit` targets of an open batch (all of them if None). The caller commits. Looking
+    `ahead`, it picks the next batch as well, and begins to make it ready.
 
-    Raises `BatchTaken`, `CampaignNotRunning`, `SenderMissing`, `MembersChanged`; and `Disagreement` rather
-    than commit ledger rows, messages and counts that differ. Whatever it raises, nothing may be committed.
+    Raises `BatchTaken`, `CampaignNotRunning`, `SenderMissing`, `MembersChanged`, `ChannelsTaken`; and
+    `Disagreement` rather than commit ledger rows, messages and counts that differ. Whatever it raises,
+    nothing may be committed.
     """
-    await _bound_waits(session)
-    target_ids = await lock_batch(session, campaign_no, batch_no)
-    blueprint = await _blueprint(session, campaign_no, blueprints)
-    taken = target_ids[: min(limit or len(target_ids), blueprint.most_at_once)]
+    opened = await open_batch(session, campaign_no, batch_no)
+    blueprint = await _blueprint(session, campaign_no, blueprints, opened.edited_at)
     writer = await writer_of(session)
-    blueprint = await as_of_now(writer, blueprint)
+    ready = None if ahead is None else ahead.ready
+    if ready is None or not await ready.holds(session, blueprint, opened.pending):
+        ready = await _make_ready(session, writer, blueprint, (campaign_no, batch_no), limit)
+    if ahead is not None:
+        await _look_ahead(session, ahead, blueprint, campaign_no, batch_no)
     shared = Shared(
         campaign_no,
         batch_no,
         blueprint.campaign.sender_id,
         blueprint.message.poll_id,
-        await now(session),
-        blueprint.created_channels if blueprint.creates else None,
+        opened.at,
+        ready.blueprint.created_channels if blueprint.creates else None,
         blueprint.message.same_for_all,
     )
-    entries: Sequence[Entry] = Entries(taken)
-    covered = await settle_without_writing(writer, blueprint, entries)
-    if covered != len(entries):
-        entries = entries[:covered]
-    made = await deliver(session, writer, blueprint, entries, shared)
-    await close_batch(session, shared, entries, target_ids[len(entries) :], made)
+    entries: Sequence[Entry] = ready.entries
+    if ready.covered != len(entries):
+        entries = entries[: ready.covered]
+    made = await deliver(session, writer, ready.blueprint, entries, shared)
+    await close_batch(session, shared, entries, ready.target_ids[len(entries) :], made)
     await ensure_running(session, campaign_no, {Status.IN_PROGRESS})
     return Slice(len(entries), count_sent(entries))
 
 
-async def as_of_now(writer: BatchWriter, blueprint: Blueprint) -> Blueprint:
-    """The blueprint without the members of its channel template who were deleted: they join nothing."""
-    if not blueprint.creates or not blueprint.template_members:
-        return blueprint
-    deleted = await writer.deleted([member.user_id for member in blueprint.template_members])
-    return blueprint.without(frozenset(deleted))
+async def _make_ready(
+    session: AsyncSession,
+    writer: BatchWriter,
+    blueprint: Blueprint,
+    batch: tuple[int, int],
+    limit: int | None,
+) -> Ready:
+    """What `Ahead` makes, in the transaction itself."""
+    target_ids = await held_targets(session, *batch)
+    return await make_ready(writer, blueprint, batch[1], target_ids, limit=limit)
 
 
-async def _bound_waits(session: AsyncSession) -> None:
-    if dialect_of(session) == "postgresql":
-        await session.execute(_BOUND_WAITS, {"longest": LONGEST_TRANSACTION})
+async def _look_ahead(
+    session: AsyncSession, ahead: Ahead, blueprint: Blueprint, campaign_no: int, batch_no: int
+) -> None:
+    """Picks the next batch in this transaction: so the try is counted when it begins, and costs none of its
+    own. One that failed before is not made ready: it may be what kills its worker."""
+    ahead.picked = await pick(session, campaign_no, but_not=batch_no)
+    if ahead.picked is not None and ahead.picked.attempts == 1:
+        next_no = ahead.picked.batch_no
+        await ahead.begin(session, blueprint, next_no, await held_targets(session, campaign_no, next_no))
 
 
-async def lock_batch(session: AsyncSession, campaign_no: int, batch_no: int) -> list[str]:
-    """The ids that the batch still holds. The row lock is the lease: it dies with its worker."""
-    batch = {"this_campaign": campaign_no, "this_batch": batch_no}
-    if (await ask(session, _LOCK, **batch)).one_or_none() is None:
-        raise BatchTaken
-    found = await ask(session, _HELD, **batch)
-    target_ids: list[str] = found.scalar_one()
-    return target_ids
-
-
-async def _blueprint(session: AsyncSession, campaign_no: int, blueprints: Blueprints) -> Blueprint:
-    """The blueprint of the campaign, if it runs. Raises `CampaignNotRunning`."""
-    updated_at = (await ask(session, _RUNNING, this_campaign=campaign_no)).scalar_one_or_none()
-    if updated_at is None:
-        raise CampaignNotRunning
-    blueprint = blueprints.kept(campaign_no, updated_at)
+async def _blueprint(
+    session: AsyncSession, campaign_no: int, blueprints: Blueprints, edited_at: datetime
+) -> Blueprint:
+    blueprint = blueprints.kept(campaign_no, edited_at)
     if blueprint is None:
         blueprint = blueprints.of(await session.get_one(Campaign, campaign_no))
     return blueprint
-
-
-async def writer_of(session: AsyncSession) -> BatchWriter:
-    """How this session's database writes a batch."""
-    if dialect_of(session) == "sqlite":
-        return await SqliteWriter.of(session)
-    return await PostgresWriter.of(session)
 
 
 async def _take_channels(
@@ -200,24 +153,22 @@ async def _take_channels(
 ) -> int:
     """Locks or creates the channels of all entries still to be sent and numbers their messages; returns
     how many were created. What changed since the channel was read (frozen, deleted) settles the entry."""
-    taken: dict[str, TakenChannel]
     if isinstance(entries, Entries) and (alike := entries.alike) is not None:
-        receivers = [(target_id,) for target_id in alike.target_ids]
-        taken = await writer.take_or_create(dict(sorted(zip(alike.cids, receivers, strict=True))), shared)
-        if all(channel is NEW for channel in taken.values()):
-            return len(taken)
-        going = [entry for entry in entries.take_apart() if entry.reason is None]  # somebody was faster
-        _number(going, taken, for_channels, alone=True)
-        return sum(channel.created for channel in taken.values())
+        return len(alike.cids)  # `write` founds them
     going = [entry for entry in entries if entry.status == RecipientStatus.PENDING and entry.cid is not None]
     targets: dict[str, list[str]] = {}
     for entry in going:
         targets.setdefault(entry.cid or "", []).append(entry.target_id)
     if not targets:
         return 0
+    alone = len(targets) == len(going)
+    if alone and isinstance(entries, Entries) and entries.none_exist and shared.created is not None:
+        entries.founds = True
+        _number(going, dict.fromkeys(targets, NEW), for_channels, alone=True)
+        return len(targets)
     take = writer.take_existing if shared.created is None else writer.take_or_create
-    taken = await take(dict(sorted(targets.items())), shared)
-    _number(going, taken, for_channels, alone=len(targets) == len(going))
+    taken: dict[str, TakenChannel] = await take(dict(sorted(targets.items())), shared)
+    _number(going, taken, for_channels, alone=alone)
     return sum(channel.created for channel in taken.values())
 
 
@@ -252,13 +203,13 @@ async def _write(
 ) -> int:
     """Writes the batch's rows and whoever joins; returns how many users it reaches."""
     if isinstance(entries, Entries) and (alike := entries.alike) is not None:
-        entries.number(alike, message_ids(len(alike.target_ids)))
         await writer.write(alike, entries.others, shared)
         return len(alike.target_ids)
     sending = [entry for entry in entries if entry.status == RecipientStatus.PENDING]
     for entry, message_id in zip(sending, message_ids(len(sending)), strict=True):
         entry.status, entry.message_id = RecipientStatus.SENT, message_id
-    await writer.write(Sending.of(sending, shared), unsent(entries), shared)
+    founds = isinstance(entries, Entries) and entries.founds
+    await writer.write(Sending.of(sending, shared, founds=founds), unsent(entries), shared)
     if len(sending) == sum(entry.created for entry in sending):
         return len(sending)
     for_channels = blueprint.for_channels
@@ -270,14 +221,6 @@ async def _write(
     if blueprint.campaign.show_channels:
         await (writer.show_to_members(shared.sender_id) if for_channels else writer.show_to_receivers())
     return users
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """What a slice did beside its entries."""
-
-    channels: int = 0
-    users: int = 0
 
 
 async def deliver(
@@ -309,74 +252,12 @@ async def _record(
     await events.record_messages(session, ids, created, shared.now, by)
 
 
-async def close_batch(
-    session: AsyncSession, shared: Shared, entries: Sequence[Entry], left: Sequence[str], made: Made
-) -> None:
-    """Counts what was settled into the batch's row, and keeps or drops the ids that are left."""
-    statuses = Counter(entry.status for entry in unsent(entries))
-    sent = count_sent(entries)
-    closed = await ask(
-        session,
-        _CLOSE,
-        this_campaign=shared.campaign_no,
-        this_batch=shared.batch_no,
-        was_pending=len(entries) + len(left),
-        still_pending=len(left),
-        more_sent=sent,
-        more_skipped=statuses[RecipientStatus.SKIPPED],
-        more_failed=statuses[RecipientStatus.FAILED],
-        more_users=made.users,
-        more_channels=made.channels,
-        at=shared.now,
-    )
-    if closed.rowcount != 1 or len(entries) != sent + statuses[2] + statuses[3]:
-        raise Disagreement(f"batch {shared.batch_no}: {dict(statuses)}, {len(left)} left")
-    await _keep(session, shared, left)
-    await _count_reasons(session, shared, entries)
-
-
-async def _keep(session: AsyncSession, shared: Shared, left: Sequence[str]) -> None:
-    batch = {"this_campaign": shared.campaign_no, "this_batch": shared.batch_no}
-    if left:
-        keep = update(BatchTargets).where(*_THESE_TARGETS).values(target_ids=list(left))
-        await changed(session, keep, **batch)
-    else:
-        await ask(session, _DROP_TARGETS, **batch)
-
-
-async def _count_reasons(session: AsyncSession, shared: Shared, entries: Sequence[Entry]) -> None:
-    by_reason: dict[int, list[str]] = {}
-    for entry in unsent(entries):
-        by_reason.setdefault(int(entry.reason or 0), []).append(entry.target_id)
-    for reason, target_ids in by_reason.items():
-        counted = await changed(
-            session,
-            update(BatchReason)
-            .where(
-                col(BatchReason.campaign_no) == shared.campaign_no,
-                col(BatchReason.batch_no) == shared.batch_no,
-                col(BatchReason.reason) == reason,
-            )
-            .values(count=col(BatchReason.count) + len(target_ids)),
-        )
-        if counted == 0:
-            await session.execute(
-                insert(BatchReason).values(
-                    campaign_no=shared.campaign_no,
-                    batch_no=shared.batch_no,
-                    reason=reason,
-                    count=len(target_ids),
-                    samples=target_ids[:SAMPLES],
-                )
-            )
-
-
-async def pick(session: AsyncSession, campaign_no: int) -> tuple[int, int, int] | None:
+async def pick(session: AsyncSession, campaign_no: int, *, but_not: int = 0) -> Picked | None:
     """Chooses an open batch that nobody holds, those never tried first, and counts an attempt. The caller
-    commits before the batch is sent: so a crash counts. Returns (batch_no, attempts, pending)."""
-    picked = await ask(session, _PICK, this_campaign=campaign_no)
+    commits before the batch is sent: so a crash counts."""
+    picked = await ask(session, _PICK, this_campaign=campaign_no, but_not=but_not)
     row = picked.one_or_none()
-    return None if row is None else (row.batch_no, row.attempts, row.pending)
+    return None if row is None else Picked(row.batch_no, row.attempts, row.pending)
 
 
 async def forgive(session: AsyncSession, campaign_no: int, batch_no: int) -> None:

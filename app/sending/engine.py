@@ -5,6 +5,7 @@ nothing behind. Nothing here needs the queue: it only wakes the loop sooner.
 """
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -19,13 +20,16 @@ from app.ids import new_uuid
 from app.ledger import queries as ledger
 from app.progress import Publisher
 from app.sending import batches, isolation, throttle
+from app.sending.ahead import Ahead, Picked, Ready
 from app.sending.blueprint import Blueprints
+from app.sending.opening import BatchTaken
 from app.sending.outcomes import SenderMissing
 from app.sending.planning import Planning, plan_chunk
 from app.sending.retrying import retry_chunk
 from app.sending.running import CampaignNotRunning
 from app.sending.throttle import Reservation
 from app.sending.turns import Turns
+from app.sending.writing import ChannelsTaken
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +38,7 @@ OTHERS_AT_WORK_SECONDS = 0.1  # another worker holds the last batches: look agai
 SECONDS_BETWEEN_LOOKS = 0.05  # at what has come new, while others are sent: a campaign begins this much late
 LONG_PLANNING_SECONDS = 0.05  # then the slice that follows is a turn of its own
 SECONDS_OF_ANOTHERS_PLANNING = 2.0  # one worker plans a campaign; what it leaves behind another takes over
+SECONDS_READY = 1.0  # what was read longer ago is read again
 FIRST_BACKOFF_SECONDS = 0.1
 MAX_BACKOFF_SECONDS = 5.0
 SECONDS_TO_FORGET_FAULTS = 30.0  # that nothing followed
@@ -55,6 +60,14 @@ class Backoff(NamedTuple):
 
     faults: int
     until: float
+
+
+class Held(NamedTuple):
+    """The batch that was picked with the one before it, and what was made ready of it; `at` this time."""
+
+    picked: Picked
+    ready: Ready | None
+    at: float
 
 
 class Sending(StrEnum):
@@ -80,6 +93,8 @@ class Engine:
     _sent_at: dict[int, float] = field(default_factory=dict)
     _blueprints: Blueprints = field(default_factory=Blueprints)
     _free_at: dict[int, float] = field(default_factory=dict)
+    _held: dict[int, Held] = field(default_factory=dict)
+    _sharing: set[int] = field(default_factory=set)  # their batches meet in channels: no use in looking ahead
     _backoff: dict[int, Backoff] = field(default_factory=dict)
     _unforgiven: list[tuple[int, int]] = field(default_factory=list)
     _suspected: dict[tuple[int, int, int], float] = field(default_factory=dict)
@@ -93,7 +108,7 @@ class Engine:
         that have had least. Returns the seconds until the next turn is worth it."""
         async with self.database.read() as session:
             working = await queries.working(session)
-        self._forget_all_but({campaign.campaign_no for campaign in working})
+        await self._forget_all_but({campaign.campaign_no for campaign in working})
         self._alone = len(working) == 1
         waits, clock = list[float](), asyncio.get_running_loop().time
         look_again = clock() + SECONDS_BETWEEN_LOOKS
@@ -106,7 +121,7 @@ class Engine:
             await asyncio.sleep(0)  # on SQLite nothing else lets housekeeping and signals in
         return min(waits, default=IDLE_SECONDS)
 
-    def _forget_all_but(self, running: set[int]) -> None:
+    async def _forget_all_but(self, running: set[int]) -> None:
         self._turns.keep(running)
         self._planned_now &= running
         self._planned_elsewhere = {
@@ -118,6 +133,25 @@ class Engine:
         }
         self._backoff = {number: held for number, held in self._backoff.items() if number in running}
         self._suspected = {batch: at for batch, at in self._suspected.items() if batch[0] in running}
+        self._sharing &= running
+        if stopped := set(self._held) - running:
+            await self.let_go(stopped)
+
+    async def let_go(self, campaign_nos: Collection[int] | None = None) -> None:
+        """Gives the batches back that it holds of these campaigns (of all, unless told), untried. If the
+        database is away, that is owed until the next batch."""
+        for number in list(self._held if campaign_nos is None else campaign_nos):
+            if (held := self._held.pop(number, None)) is not None:
+                self._unforgiven.append((number, held.picked.batch_no))
+        try:
+            await self._forgive_all()
+        except Exception as error:
+            log.warning("tries could not be taken back", error=str(error))
+
+    async def _forgive_all(self) -> None:
+        while self._unforgiven:
+            await self._forgive(*self._unforgiven[-1])
+            self._unforgiven.pop()
 
     def campaigns_at_work(self) -> int:
         """For how many campaigns that run it has written within the last ten seconds."""
@@ -259,19 +293,28 @@ class Engine:
         return Sending.SENT if left < reservation.messages else outcome
 
     async def _send_batch(self, campaign: Working, limit: int | None) -> tuple[Sending, int]:
-        while self._unforgiven:
-            await self._forgive(*self._unforgiven[-1])
-            self._unforgiven.pop()
-        async with self.database.transaction() as session:
-            picked = await batches.pick(session, campaign.campaign_no)
-        if picked is None:
+        await self._forgive_all()
+        held = self._held.pop(campaign.campaign_no, None) or await self._pick(campaign.campaign_no)
+        if held is None:
             return Sending.NOTHING_OPEN, 0
-        batch_no, attempts, pending = picked
+        batch_no, attempts, pending = held.picked
         isolate = isolation.is_broken(attempts, pending)
         if isolate and not self._is_confirmed(campaign.campaign_no, batch_no, pending):
             await self._forgive(campaign.campaign_no, batch_no)
             return Sending.GIVEN_BACK, 0
-        return await self._try(campaign, batch_no, isolate, limit, alone=pending == 1)
+        return await self._try(campaign, held, isolate, limit)
+
+    async def _pick(self, campaign_no: int) -> Held | None:
+        async with self.database.transaction() as session:
+            picked = await batches.pick(session, campaign_no)
+        return None if picked is None else Held(picked, None, 0.0)
+
+    def _ahead(self, campaign_no: int, held: Held, limit: int | None) -> Ahead | None:
+        """What is ready of this batch, and where the next is made so. Paced, it would wait and be stale."""
+        if limit is not None or campaign_no in self._sharing:
+            return None
+        fresh = asyncio.get_running_loop().time() - held.at < SECONDS_READY
+        return Ahead(self.database, held.ready if fresh else None)
 
     def _is_confirmed(self, campaign_no: int, batch_no: int, pending: int) -> bool:
         """Whether a batch stood as it is a second ago too. Workers that pick it at the same moment each count
@@ -283,16 +326,19 @@ class Engine:
         return True
 
     async def _try(
-        self, campaign: Working, batch_no: int, isolate: bool, limit: int | None, *, alone: bool
+        self, campaign: Working, held: Held, isolate: bool, limit: int | None
     ) -> tuple[Sending, int]:
-        number = campaign.campaign_no
+        number, batch_no, alone = campaign.campaign_no, held.picked.batch_no, held.picked.pending == 1
+        ahead = self._ahead(number, held, limit)
         try:
             async with self.database.transaction() as session:
                 if isolate:
                     await isolation.isolate(session, number, batch_no)
                     return Sending.FAILED, 0
-                sent = await batches.send_slice(session, number, batch_no, limit, self._blueprints)
-        except (batches.BatchTaken, batches.MembersChanged, CampaignNotRunning):
+                sent = await batches.send_slice(session, number, batch_no, limit, self._blueprints, ahead)
+        except (BatchTaken, batches.MembersChanged, ChannelsTaken, CampaignNotRunning) as error:
+            if isinstance(error, ChannelsTaken):
+                self._sharing.add(number)
             await self._forgive(number, batch_no)
             return Sending.GIVEN_BACK, 0
         except SenderMissing:
@@ -309,8 +355,12 @@ class Engine:
                 raise
             log.exception("batch failed", campaign=campaign.campaign_id, batch=batch_no)
             return Sending.FAILED, 0
+        finally:
+            ready = None if ahead is None else await ahead.finish()
         self.sent += sent.sent
-        self._sent_at[number] = asyncio.get_running_loop().time()
+        self._sent_at[number] = now = asyncio.get_running_loop().time()
+        if ahead is not None and ahead.picked is not None:
+            self._held[number] = Held(ahead.picked, ready, now)
         await self.publisher.publish(number)
         await self.database.checkpoint_if_large()
         return Sending.SENT, sent.sent

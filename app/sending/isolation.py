@@ -9,8 +9,10 @@ from app.campaigns.states import Status
 from app.database import changed, now
 from app.ids import new_uuid
 from app.ledger.models import Batch, BatchTargets, OutcomeReason, Plan
-from app.sending.batches import BatchTaken, Made, close_batch, lock_batch, writer_of
+from app.sending.closing import Made, close_batch
+from app.sending.opening import BatchTaken, lock_batch
 from app.sending.running import ensure_running
+from app.sending.writers import writer_of
 from app.sending.writing import Entry, Sending, Shared
 
 log = structlog.get_logger(__name__)

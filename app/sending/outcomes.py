@@ -82,6 +82,8 @@ async def settle_without_writing(
         found = await _find_channels(writer, blueprint, entries)
     else:
         found = await _find_receivers(writer, blueprint, entries, until, people)
+    if isinstance(entries, Entries):
+        entries.none_exist = not found[1]
     going, states, end = _affordable(*found)
     if not collect_missing and monotonic() < until and _settle_at_once(going, blueprint, states):
         return end
@@ -128,7 +130,7 @@ async def _settle_alike(
     texts = _unless_it_raises(blueprint.message.plain_texts, reached, sender)
     if cids is None or texts is None or len(set(cids)) != len(cids) or await writer.channels(cids):
         return people
-    entries.settle_alike(Sending([person[0] for person in reached], cids, texts), others, same)
+    entries.settle_alike(Sending([person[0] for person in reached], cids, texts, founds=True), others, same)
     return people
 
 

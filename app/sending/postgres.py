@@ -10,12 +10,14 @@ from typing import Any
 
 import orjson
 from psycopg import AsyncConnection
+from psycopg.errors import UniqueViolation
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.channels.distinct import DISTINCT_PREFIX
 from app.ledger.models import RecipientStatus
 from app.sending.writing import (
     NEW,
+    ChannelsTaken,
     ChannelState,
     CreatedChannels,
     CreatedMember,
@@ -36,7 +38,7 @@ _MEMBER = "cid, user_id, channel_role, custom, hidden, archived, muted, read_seq
 # The messages to be sent. The defaults are those of most batches: a channel for each receiver, just created.
 _STAGE = """CREATE TEMPORARY TABLE IF NOT EXISTS staged (
     target_id text, cid text COLLATE "C", message_id text, text text, attachments jsonb, custom jsonb,
-    seq bigint DEFAULT 1, created boolean DEFAULT true
+    seq bigint DEFAULT 1, created boolean DEFAULT true, member_count int DEFAULT 2, members_key text
     ) ON COMMIT DELETE ROWS"""
 # Many values as one JSON text: the driver takes 2 us to make an element of an array.
 _THESE = "ANY(ARRAY(SELECT jsonb_array_elements_text(%s)))"
@@ -73,6 +75,15 @@ class PostgresWriter:
             f"SELECT id FROM users WHERE id = {_THESE} AND deleted_at IS NOT NULL", [_json(user_ids)]
         )
         return [row[0] for row in rows]
+
+    async def any_left(self, user_ids: Sequence[str]) -> bool:
+        """See `BatchWriter`."""
+        rows = await self._rows(
+            f"SELECT 1 FROM users WHERE id = {_THESE}"
+            " AND (deleted_at IS NOT NULL OR deactivated_at IS NOT NULL) LIMIT 1",
+            [_json(user_ids)],
+        )
+        return bool(rows)
 
     async def channels(self, cids: Sequence[str]) -> dict[str, ChannelState]:
         """See `BatchWriter`."""
@@ -161,8 +172,10 @@ class PostgresWriter:
         sent, ledger = len(sending.target_ids), len(sending.target_ids) + len(others)
         messages, written = 0, ledger
         if sent:
-            await self._stage(sending)
+            await self._stage(sending, shared)
             if shared.created is not None:
+                if sending.founds:
+                    await self._found_channels(shared.created, shared)
                 await self._create_members(shared.created, shared)
             messages = await self._write_messages(shared)
         if shared.campaign_no is not None:
@@ -202,24 +215,57 @@ class PostgresWriter:
             "detail": [entry.detail for entry in entries],
             "cid": [entry.cid for entry in entries],
         }
-        return await self._copy("recipients", columns)
+        return await self._copy("recipients", tuple(columns), _lines(columns))
 
-    async def _stage(self, sending: Sending) -> None:
-        await self._connection.execute(_STAGE)
+    def stage(self, sending: Sending, created: CreatedChannels | None) -> None:
+        """See `BatchWriter`."""
         columns: dict[str, Sequence[str | None]] = {**sending.staged()}
         if sending.numbers is not None:
             seqs, are_created = sending.numbers
             columns["seq"] = list(map(str, seqs))
             columns["created"] = ["t" if created else "f" for created in are_created]
-        await self._copy("staged", columns)
+        if sending.founds and created is not None:
+            wanted = {cid: (target,) for cid, target in zip(sending.cids, sending.target_ids, strict=True)}
+            founding = _foundings(created, wanted)
+            columns["members_key"] = [members_key for _, members_key in founding]
+            if any(member_count != 2 for member_count, _ in founding):
+                columns["member_count"] = [str(member_count) for member_count, _ in founding]
+        sending.staged_as = (tuple(columns), _lines(columns))
 
-    async def _copy(self, table: str, columns: Mapping[str, Sequence[str | None]]) -> int:
-        """Copies rows into a table, given column by column; returns how many."""
-        escaped = [_escaped(column) for column in columns.values()]
-        lines = "\n".join(map("\t".join, zip(*escaped, strict=True)))
+    async def _stage(self, sending: Sending, shared: Shared) -> None:
+        if sending.staged_as is None:
+            self.stage(sending, shared.created)
+        await self._connection.execute(_STAGE)
+        await self._copy("staged", *sending.staged_as)
+
+    async def _found_channels(self, created: CreatedChannels, shared: Shared) -> None:
+        """Creates a channel for each message, in the order of cid. Where none exists this takes two thirds
+        of the time of an upsert."""
+        try:
+            await self._connection.execute(
+                "INSERT INTO channels (cid, channel_id, member_count, members_key, last_seq, type, team,"
+                " custom, created_by_id, frozen, last_message_at, created_at, updated_at)"
+                " SELECT cid, substr(cid, %s), member_count, members_key, 1, %s, %s, %s::jsonb, %s, false,"
+                " %s, %s, %s FROM staged ORDER BY cid",
+                [
+                    len(created.type) + 2,
+                    created.type,
+                    created.team,
+                    created.custom,
+                    created.created_by_id,
+                    shared.now,
+                    shared.now,
+                    shared.now,
+                ],
+            )
+        except UniqueViolation:
+            raise ChannelsTaken from None
+
+    async def _copy(self, table: str, columns: Sequence[str], lines: str) -> int:
+        """Copies lines into a table; returns how many."""
         async with self._connection.cursor() as cursor:
             async with cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
-                await copy.write(lines + "\n")
+                await copy.write(lines)
             return cursor.rowcount
 
     async def _create_members(self, created: CreatedChannels, shared: Shared) -> None:
@@ -316,6 +362,12 @@ def _table(*columns: str) -> str:
 
 def _json(value: Any) -> str:
     return orjson.dumps(value).decode()
+
+
+def _lines(columns: Mapping[str, Sequence[str | None]]) -> str:
+    """Rows in COPY's text form, given column by column."""
+    escaped = [_escaped(column) for column in columns.values()]
+    return "\n".join(map("\t".join, zip(*escaped, strict=True))) + "\n"
 
 
 def _escaped(values: Sequence[str | None]) -> Sequence[str]:

@@ -3,8 +3,9 @@
 The transaction holds the writer lock from its start, so what it read stays true until it commits.
 """
 
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,6 +15,7 @@ from app.database import microseconds
 from app.ledger.models import RecipientStatus
 from app.sending.writing import (
     NEW,
+    ChannelsTaken,
     ChannelState,
     CreatedChannels,
     Disagreement,
@@ -50,6 +52,16 @@ _FOUNDS = (
 _RECEIVER = (None, "channel_member", "{}", 0, 0)  # the founder that stands for a channel's receivers
 
 
+class Staged(NamedTuple):
+    """Messages as they are staged. `pairs`: each founds a channel of its own, with two members; `order` is
+    what inserts have to add to go by cid."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    pairs: bool
+    order: str
+
+
 class SqliteWriter:
     """The `BatchWriter` of SQLite, bound to the connection of one transaction (aiosqlite's or
     an `InlineConnection`)."""
@@ -83,6 +95,15 @@ class SqliteWriter:
             [_json(user_ids)],
         )
         return [row[0] for row in rows]
+
+    async def any_left(self, user_ids: Sequence[str]) -> bool:
+        """See `BatchWriter`."""
+        rows = await self._rows(
+            "SELECT 1 FROM json_each(?) AS wanted CROSS JOIN users ON users.id = wanted.value"
+            " WHERE deleted_at IS NOT NULL OR deactivated_at IS NOT NULL LIMIT 1",
+            [_json(user_ids)],
+        )
+        return bool(rows)
 
     async def channels(self, cids: Sequence[str]) -> dict[str, ChannelState]:
         """See `BatchWriter`."""
@@ -119,6 +140,8 @@ class SqliteWriter:
 
     async def take_existing(self, wanted: Wanted, shared: Shared) -> dict[str, TakenChannel]:
         """See `BatchWriter`. What was read is locked already: by the writer lock."""
+        if not self._seen:  # read by another writer, ahead of this transaction
+            await self.channels(list(wanted))
         taken = {
             cid: TakenChannel(False, bool(state.frozen), state.last_seq + 1, state.members_key)
             for cid in (wanted if self._seen else ())
@@ -140,10 +163,12 @@ class SqliteWriter:
 
     async def write(self, sending: Sending, others: Sequence[Entry], shared: Shared) -> None:
         """See `BatchWriter`."""
-        pairs = await self._stage(sending, shared)
+        if sending.staged_as is None:
+            self.stage(sending, shared.created)
+        await self._stage(sending.staged_as)
         instant = microseconds(shared.now)
-        if shared.created is not None and self._to_create:
-            await self._create_channels(shared.created, _order(sending.cids), instant, pairs)
+        if shared.created is not None and (sending.founds or self._to_create):
+            await self._create_channels(shared.created, sending, instant)
         attachments, custom = shared.same_for_all or ("", "")
         messages = await self._count(
             "INSERT INTO messages (id, cid, seq, sender_id, type, text, attachments, custom, poll_id,"
@@ -190,28 +215,34 @@ class SqliteWriter:
         rowcount: int = written.rowcount
         return rowcount
 
-    async def _stage(self, sending: Sending, shared: Shared) -> bool:
-        """Whether each message founds a channel of its own, with two members."""
-        await self._connection.execute(_STAGE)
-        await self._connection.execute("DELETE FROM staged")
+    def stage(self, sending: Sending, created: CreatedChannels | None) -> None:
+        """See `BatchWriter`."""
         columns: dict[str, Iterable[Any]] = {**sending.staged()}
         keys = None
-        if shared.created is not None and sending.numbers is None:
-            keys = shared.created.pair_keys(sending.cids, sending.target_ids)
-        columns |= self._foundings(sending, shared.created) if keys is None else {"members_key": keys}
+        if created is not None and sending.numbers is None:
+            keys = created.pair_keys(sending.cids, sending.target_ids)
+        columns |= self._foundings(sending, created) if keys is None else {"members_key": keys}
+        rows = list(zip(*columns.values(), strict=True))
+        sending.staged_as = Staged(tuple(columns), rows, keys is not None, _order(sending.cids))
+
+    async def _stage(self, staged: "Staged") -> None:
+        await self._connection.execute(_STAGE)
+        await self._connection.execute("DELETE FROM staged")
         await self._connection.executemany(
-            f"INSERT INTO staged ({', '.join(columns)}) VALUES (?{', ?' * (len(columns) - 1)})",
-            zip(*columns.values(), strict=True),
+            f"INSERT INTO staged ({', '.join(staged.columns)}) VALUES (?{', ?' * (len(staged.columns) - 1)})",
+            staged.rows,
         )
-        return keys is not None
 
     def _foundings(self, sending: Sending, created: CreatedChannels | None) -> dict[str, Iterable[Any]]:
         """Numbers of messages, and with the first of a channel to create what that is made of."""
         ones = [1] * len(sending.cids)
         seqs, are_created = sending.numbers or (ones, ones)
         rows: list[tuple[int, int, int, str]] = []
-        for cid, seq, is_created in zip(sending.cids, seqs, are_created, strict=True):
+        entries = zip(sending.cids, sending.target_ids, seqs, are_created, strict=True)
+        for cid, target_id, seq, is_created in entries:
             receivers = self._to_create.get(cid, ()) if is_created and seq == 1 else ()
+            if sending.founds:
+                receivers = (target_id,)
             member_count, members_key = 0, None
             if receivers and created is not None:
                 member_count, members_key = created.founding(cid, receivers)
@@ -220,12 +251,13 @@ class SqliteWriter:
         names = ("created", "messages", "member_count", "members_key")
         return {"seq": seqs, **dict(zip(names, founding, strict=True))}
 
-    async def _create_channels(self, created: CreatedChannels, order: str, instant: int, pairs: bool) -> None:
-        await self._connection.execute(
+    async def _create_channels(self, created: CreatedChannels, sending: Sending, instant: int) -> None:
+        staged: Staged = sending.staged_as
+        inserted = self._connection.execute(
             "INSERT INTO channels (cid, type, channel_id, team, custom, created_by_id, frozen, member_count,"
             " members_key, last_seq, last_message_at, created_at, updated_at)"
             " SELECT cid, ?, substr(cid, ?), ?, ?, ?, 0, member_count, nullif(members_key, ''), messages,"
-            f" ?, ?, ? FROM staged WHERE messages > 0{order}",
+            f" ?, ?, ? FROM staged WHERE messages > 0{staged.order}",
             [
                 created.type,
                 len(created.type) + 2,
@@ -237,9 +269,13 @@ class SqliteWriter:
                 instant,
             ],
         )
-        await self._found(created, order, instant, pairs)
+        try:
+            await inserted
+        except sqlite3.IntegrityError:
+            raise ChannelsTaken from None
+        await self._found(created, staged, instant)
 
-    async def _found(self, created: CreatedChannels, order: str, instant: int, pairs: bool) -> None:
+    async def _found(self, created: CreatedChannels, staged: "Staged", instant: int) -> None:
         """Adds the members of created channels in one pass: a second one would split every page again. A
         receiver whom the campaign names as a member is added as such."""
         await self._connection.execute(_FOUNDERS)
@@ -252,7 +288,7 @@ class SqliteWriter:
         await self._connection.execute(
             f"INSERT INTO members ({_MEMBER}) SELECT s.cid, coalesce(f.user_id, s.target_id), f.channel_role,"
             " f.custom, f.hidden, f.archived, 0, 0, NULL, ? FROM staged AS s CROSS JOIN founders AS f"
-            f"{'' if pairs else _FOUNDS}{order}",
+            f"{'' if staged.pairs else _FOUNDS}{staged.order}",
             [instant],
         )
 

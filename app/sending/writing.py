@@ -122,7 +122,8 @@ class Sending:
     """The messages of a slice, column by column, without those that get none.
 
     Without `parts` attachments and custom are what `Shared` says; without `numbers` each message is the first
-    in a channel of its own that is created for it.
+    in a channel of its own that is created for it, with `founds` by `write` itself. `staged_as` is what
+    `BatchWriter.stage` made of it.
     """
 
     target_ids: Sequence[str]
@@ -131,15 +132,18 @@ class Sending:
     message_ids: Sequence[str] = ()
     parts: tuple[Sequence[str], Sequence[str]] | None = None  # attachments, custom
     numbers: tuple[Sequence[int], Sequence[bool]] | None = None  # seq, whether the channel is created
+    founds: bool = False
+    staged_as: Any = None
 
     @classmethod
-    def of(cls, entries: Sequence[Entry], shared: "Shared") -> "Sending":
+    def of(cls, entries: Sequence[Entry], shared: "Shared", *, founds: bool = False) -> "Sending":
         """The columns of entries that are all SENT."""
         sending = cls(
             [entry.target_id for entry in entries],
             [entry.cid or "" for entry in entries],
             [entry.text for entry in entries],
             [entry.message_id or "" for entry in entries],
+            founds=founds,
         )
         if shared.same_for_all is None:
             sending.parts = ([entry.attachments for entry in entries], [entry.custom for entry in entries])
@@ -167,6 +171,8 @@ class Entries(Sequence[Entry]):
     def __init__(self, target_ids: Sequence[str]) -> None:
         self.target_ids = target_ids
         self.alike: Sending | None = None
+        self.none_exist = False  # of their channels, when these were looked for
+        self.founds = False  # each a channel of its own, which none has yet
         self.others: Sequence[Entry] = ()
         self._same: tuple[str, str] = ("[]", "{}")
         self._each: list[Entry] | None = None
@@ -178,12 +184,6 @@ class Entries(Sequence[Entry]):
     def number(self, alike: Sending, message_ids: Sequence[str]) -> None:
         """Those that are alike are SENT, as messages with these ids."""
         alike.message_ids, self._each = message_ids, None
-
-    def take_apart(self) -> list[Entry]:
-        """An entry for each, on its own from here on."""
-        self._each = each = list(self)
-        self.alike, self.others = None, ()
-        return each
 
     def __len__(self) -> int:
         return len(self.target_ids)
@@ -249,6 +249,10 @@ class Disagreement(Exception):
     """Ledger rows, messages and counts of a batch do not agree: nothing of it may commit."""
 
 
+class ChannelsTaken(Exception):
+    """Somebody created a channel after it was looked for: the batch is to be tried anew."""
+
+
 class BatchWriter(Protocol):
     """The statements of a batch on one kind of database."""
 
@@ -257,6 +261,9 @@ class BatchWriter(Protocol):
 
     async def deleted(self, user_ids: Sequence[str]) -> list[str]:
         """Those of these users who were deleted."""
+
+    async def any_left(self, user_ids: Sequence[str]) -> bool:
+        """Whether one of these users was deactivated or deleted."""
 
     async def channels(self, cids: Sequence[str]) -> dict[str, ChannelState]:
         """The channels that exist among these."""
@@ -273,9 +280,13 @@ class BatchWriter(Protocol):
     async def take_or_create(self, wanted: Wanted, shared: Shared) -> dict[str, TakenChannel]:
         """The same, and creates the others. Nothing can come between."""
 
+    def stage(self, sending: Sending, created: CreatedChannels | None) -> None:
+        """Brings the columns into the form in which `write` sends them, which does so itself otherwise. No
+        statement: another writer may do it ahead of the transaction."""
+
     async def write(self, sending: Sending, others: Sequence[Entry], shared: Shared) -> None:
-        """Writes members of created channels, messages and ledger rows, those of `others` too, which get no
-        message. Raises `Disagreement`."""
+        """Writes channels that `sending` founds, members of created channels, messages and ledger rows, those
+        of `others` too, which get no message. Raises `ChannelsTaken` and `Disagreement`."""
 
     async def add_receivers(self, shared: Shared) -> Mapping[str, int]:
         """Adds receivers (and only they) to channels written to that they are not members of; returns

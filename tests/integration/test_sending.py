@@ -17,7 +17,7 @@ from app.channels.models import Channel, Member
 from app.database import Database, took_too_long
 from app.errors import QuotaExceeded
 from app.ledger.models import Batch, Plan, Rate, Recipient
-from app.sending import batches, isolation, planning
+from app.sending import ahead, batches, isolation, opening, planning
 from app.sending import engine as sending
 from app.sending import outcomes as deciding
 from app.usage import service as usage
@@ -348,14 +348,14 @@ async def test_a_missing_sender_pauses_the_campaign(database: Database) -> None:
 async def test_a_recipient_that_breaks_its_batch_is_found_and_fails_alone(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = batches.settle_without_writing
+    whole = ahead.settle_without_writing
 
-    async def breaks(writer: Any, blueprint: Any, entries: Any) -> None:
+    async def breaks(writer: Any, blueprint: Any, entries: Any) -> int:
         if any(entry.target_id == "u0013" for entry in entries):
             raise RuntimeError("this batch always breaks")
-        await whole(writer, blueprint, entries)
+        return await whole(writer, blueprint, entries)
 
-    monkeypatch.setattr(batches, "settle_without_writing", breaks)
+    monkeypatch.setattr(ahead, "settle_without_writing", breaks)
     await a_campaign(database, [f"u{n:04d}" for n in range(40)])
     campaign = await work(database)
     counted = await books(database, campaign)
@@ -453,8 +453,10 @@ async def test_two_starts_at_once_start_once(database: Database) -> None:
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 async def test_the_waits_of_a_batch_are_bounded_for_its_transaction_only(database: Database) -> None:
+    campaign = await a_campaign(database, ["ann"])
+    await planning.plan_chunk(database, campaign.campaign_no, capacity=None)
     async with database.transaction() as session:
-        await batches._bound_waits(session)
+        await opening.open_batch(session, campaign.campaign_no, 1)
         for setting, value in (("lock_timeout", "100ms"), ("transaction_timeout", "5s")):
             shown = await session.execute(text("SELECT current_setting(:name)"), {"name": setting})
             assert shown.scalar_one() == value
@@ -468,10 +470,12 @@ async def test_a_batch_that_takes_too_long_is_ended_by_the_database(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connection's own timeout was running already, and a smaller one did not take effect."""
-    monkeypatch.setattr(batches, "LONGEST_TRANSACTION", "300ms")
+    monkeypatch.setattr(opening, "LONGEST_TRANSACTION", "300ms")
+    campaign = await a_campaign(database, ["ann"])
+    await planning.plan_chunk(database, campaign.campaign_no, capacity=None)
     with pytest.raises(DBAPIError, match="transaction timeout") as ended:
         async with database.transaction() as session:
-            await batches._bound_waits(session)
+            await opening.open_batch(session, campaign.campaign_no, 1)
             await session.execute(text("SELECT pg_sleep(10)"))
     assert took_too_long(ended.value)
 
@@ -489,7 +493,7 @@ async def test_a_batch_too_large_for_its_time_is_halved_until_it_fits(
             await session.execute(text("SELECT pg_sleep(10)"))
         return await deliver(session, writer, blueprint, entries, shared)
 
-    monkeypatch.setattr(batches, "LONGEST_TRANSACTION", "200ms")
+    monkeypatch.setattr(opening, "LONGEST_TRANSACTION", "200ms")
     monkeypatch.setattr(batches, "deliver", slow)
     monkeypatch.setattr(sending, "FIRST_BACKOFF_SECONDS", 0.0)
     campaign = await work(database)
@@ -518,7 +522,7 @@ async def test_two_workers_that_halve_a_batch_fail_nobody_by_it(database: Databa
         batch_no = (await session.execute(select(col(Batch.batch_no)))).scalar_one()
     async with database.transaction() as session:
         await isolation.isolate(session, campaign.campaign_no, batch_no)
-    with pytest.raises(batches.BatchTaken):
+    with pytest.raises(opening.BatchTaken):
         async with database.transaction() as session:
             await isolation.isolate(session, campaign.campaign_no, batch_no)
     assert (await books(database, await work(database))).sent == 2

@@ -20,6 +20,7 @@ from app.campaigns.states import Status, StatusReason
 from app.database import Database
 from app.sending import batches, engine, planning
 from app.sending.engine import Engine
+from app.sending.opening import BatchTaken
 from tests.integration import campaigning
 from tests.integration.campaigning import add_list, add_users, books, create, start, work
 from tests.semantics.acting import LONG_AGO, act, come_due, events, resume, set_columns
@@ -87,7 +88,7 @@ async def test_it_is_paused_where_workers_find_their_batches_in_others_hands_bet
     fault, tries = OperationalError("", {}, psycopg.OperationalError("it is odd")), count()
 
     async def fail(*_: Any) -> Any:
-        raise batches.BatchTaken if next(tries) % 2 else fault
+        raise BatchTaken if next(tries) % 2 else fault
 
     monkeypatch.setattr(batches, "send_slice", fail)
     campaign = await turned_until_paused(database, campaigning.engine(database))
