@@ -14,7 +14,7 @@ from app.rows import Rows, Values
 
 @dataclass(frozen=True)
 class Derived:
-    """What is made of the values of several columns, or of none."""
+    """What is made of the values of several columns, or of none. `of` never raises for what can be stored."""
 
     of: Callable[..., Any]
     columns: tuple[str, ...] = ()

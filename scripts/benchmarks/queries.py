@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,31 +41,47 @@ class Load:
 def measure(
     name: PlaceName, directory: Path, requests: int, connections: int, rounds: int
 ) -> dict[Variant, list[Load]]:
-    """Every variant in turn, as often as asked: what a busy machine does to one it does to all."""
+    """Every variant in each round, in an order that turns: what a busy machine does to one it does to all."""
     queue = valkey.start(directory / "valkey")
-    found: dict[Variant, list[Load]] = {variant: [] for variant in VARIANTS}
     try:
         with opened(name, directory, USERS) as place:
             url = place.fresh()
             with running(1, url, queue.url, directory / "workers"):
-                asyncio.run(_campaigns(url, queue.url, place))
-            for _ in range(rounds):
-                for variant in VARIANTS:
-                    with serving(url, queue.url, variant) as process:
-                        found[variant].append(asyncio.run(_loaded(process, requests, connections)))
+                asyncio.run(send_campaigns(url, queue.url, place, CAMPAIGNS))
+            with ExitStack() as stack:
+                processes = {each: stack.enter_context(serving(url, queue.url, each)) for each in VARIANTS}
+                found = asyncio.run(_rounds(processes, requests, connections, rounds))
             place.drop(url)
     finally:
         queue.stop()
     return found
 
 
-async def _campaigns(url: str, redis_url: str, place: Place) -> None:
-    """Sends twenty campaigns to their end."""
+async def _rounds(
+    processes: Mapping[Variant, Serving], requests: int, connections: int, rounds: int
+) -> dict[Variant, list[Load]]:
+    found: dict[Variant, list[Load]] = {variant: [] for variant in processes}
+    for process in processes.values():
+        await _loaded(process, requests, connections)
+    for turn in range(rounds):
+        first = turn % len(VARIANTS)
+        for variant in (*VARIANTS[first:], *VARIANTS[:first]):
+            found[variant].append(await _loaded(processes[variant], requests, connections))
+    return found
+
+
+def campaign_id(number: int) -> str:
+    """The id of the campaign of this number, counted from 0."""
+    return f"campaign-{number}"
+
+
+async def send_campaigns(url: str, redis_url: str, place: Place, count: int) -> None:
+    """Sends so many campaigns to everybody, to their end."""
     database, doorbell = Database(url), Doorbell(redis_url)
-    for number in range(CAMPAIGNS):
+    for number in range(count):
         async with database.transaction() as session:
             given = {
-                "campaign_id": f"campaign-{number}",
+                "campaign_id": campaign_id(number),
                 "name": f"Campaign {number}",
                 "sender_id": SENDER,
                 "segment_ids": [SEGMENT],
@@ -73,9 +90,7 @@ async def _campaigns(url: str, redis_url: str, place: Place) -> None:
                 "create_channels": True,
             }
             await service.create(session, given)
-            await service.start(
-                session, f"campaign-{number}", scheduled_for=None, stop_at=None, capacity=None
-            )
+            await service.start(session, campaign_id(number), scheduled_for=None, stop_at=None, capacity=None)
             doorbell.ring_after_commit(session, Job.SEND)
     reader = place.connect(url)
     unfinished = "SELECT 1 FROM campaigns WHERE status <> 'COMPLETED' LIMIT 1"

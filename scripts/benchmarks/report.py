@@ -45,14 +45,14 @@ def _webhooks(
     told = [run for run in runs if run.counted]
     first = [run.counted[0] for run in told]
     return {
-        "messages a second, campaign": _spread(campaign, ""),
+        "messages a second, campaign": spread(campaign, ""),
         "campaign, of that without": "-" if kind.pace else f"{ratio:.2f}",
-        "events a second, while sending": _spread([run.during / run.campaign_seconds for run in told], ""),
-        "events a second, in all": _spread([run.events_a_second() for run in told], ""),
-        "posts": _spread([each.posts for each in first], ""),
-        "doubled": _spread([each.doubled for each in first], ""),
+        "events a second, while sending": spread([run.during / run.campaign_seconds for run in told], ""),
+        "events a second, in all": spread([run.events_a_second() for run in told], ""),
+        "posts": spread([each.posts for each in first], ""),
+        "doubled": spread([each.doubled for each in first], ""),
         "late, by at most": ", ".join(f"{each.late:,} by {each.furthest}" for each in first) or "-",
-        "deliverer's processor time": _spread([run.processor_seconds for run in runs], "s"),
+        "deliverer's processor time": spread([run.processor_seconds for run in runs], "s"),
         "deliverer's memory, peak": _megabytes(max(run.peak for run in runs)),
         "deliverer's memory, its own": _megabytes(max(run.own_peak for run in runs)),
     }
@@ -124,21 +124,22 @@ def _column(plan: Plan, result: Result) -> dict[str, str]:
     seconds = [run.seconds for run in result.runs]
     floor = result.floors[size := result.fastest_size()]
     return {
-        "start to completed": _spread(seconds, "s"),
+        "start to completed": spread(seconds, "s"),
         "recipients a second": f"{plan.users / median(seconds):,.0f}",
-        "first message": _spread([run.first_message for run in result.runs], "s"),
-        "the floor": _spread(floor, "s"),
+        "first message": spread([run.first_message for run in result.runs], "s"),
+        "the floor": spread(floor, "s"),
         "recipients a second, floor": f"{plan.users / median(floor):,.0f}",
         "at recipients a transaction": f"{size:,}",
         "ratio to the floor": f"{result.ratio():.2f}",
-        "worker's processor time": _spread([run.processor_seconds for run in result.runs], "s"),
+        "worker's processor time": spread([run.processor_seconds for run in result.runs], "s"),
         "worker's memory, peak": _megabytes(max(run.peak for run in result.runs)),
         "worker's memory, its own": _megabytes(max(run.own_peak for run in result.runs)),
         "rows written, on either side": f"{sum(each.rows for each in result.runs[0].content.values()):,}",
     }
 
 
-def _spread(values: Sequence[float], unit: str) -> str:
+def spread(values: Sequence[float], unit: str) -> str:
+    """The median, and the least and the most where there are several."""
     if not values:
         return "-"
     shape = ".2f" if unit else ",.0f"

@@ -140,6 +140,14 @@ async def test_what_is_understood_is_not_executed_item_by_item(monkeypatch: pyte
     assert await items_left_to_graphql_core(monkeypatch, ALONE, 1) == 0
 
 
+async def test_rows_of_which_only_columns_are_selected_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zoo.Track, "of", None)
+    zoo.world = zoo.World(1, wrong=0)
+    document = "{ tracks { edges { cursor node { id text when kind trail keeper { label } } } } }"
+    result = await zoo.schema.execute(document, context_value=zoo.context(Understood()))
+    assert result.errors is None and len((result.data or {})["tracks"]["edges"]) == len(zoo.world.animals)
+
+
 @pytest.mark.parametrize("other", ["slow", "where", "plus", "others { totalCount }"])
 async def test_anything_else_is(monkeypatch: pytest.MonkeyPatch, other: str) -> None:
     document = ALONE.replace("count", other)

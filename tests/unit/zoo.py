@@ -24,12 +24,13 @@ from app.graphql.columnwise import ColumnwiseExecutor
 from app.graphql.connections import Listing, connection
 from app.graphql.context import Info
 from app.graphql.fields import field
-from app.graphql.keyed import loaded, reference
+from app.graphql.keyed import loaded, reference, reference_by
 from app.graphql.loaders import Loader
 from app.graphql.nodes import Columns, Node
 from app.graphql.scalars import JSON, SCALARS
-from app.graphql.shapes import Shape
-from app.keyset import Bounds, Key
+from app.graphql.shapes import Derived, Shape, Source
+from app.keyset import Bounds, Key, Plain
+from app.rows import Rows
 
 BEGIN = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HERE = "tests.unit.zoo"
@@ -131,6 +132,70 @@ class Tag:
         return int(self.number or 0) * 2
 
 
+PARTS = ("text", "label", "when", "kind", "flag", "friend", "number")
+
+
+def _trail(text: Any, number: Any) -> Any:
+    return number if text == "" else text
+
+
+@strawberry.type
+class Track(Node):
+    """Made of a plain row, or not made at all."""
+
+    text: str
+    label: str | None
+    when: datetime | None
+    kind: Kind | None
+    flag: bool | None
+    trail: str
+    friend: strawberry.Private[Any]
+
+    @classmethod
+    def of(cls, row: Any) -> "Track":
+        return cls(
+            id=cls.global_id(f"track {row.friend} here"),
+            text=row.text,
+            label=row.label,
+            when=row.when,
+            kind=row.kind,
+            flag=row.flag,
+            trail=_trail(row.text, row.number),
+            friend=row.friend,
+        )
+
+    @field(description="")
+    def loud(self) -> str:
+        return self.text.upper()
+
+    keeper = reference_by("friend", Keeper, description="")
+
+    @loaded(counts, int, absent=0, description="")
+    def count(self) -> str | None:
+        key: str | None = self.friend
+        return key
+
+
+SOURCES: dict[str, Source] = {
+    **{name: name for name in PARTS},
+    "trail": Derived(_trail, ("text", "number")),
+}
+TRACK = Shape("Track", "friend", SOURCES, before="track ", after=" here")
+
+
+def tracks() -> Listing[Any]:
+    async def fetch(bounds: Bounds) -> Plain:
+        rows = [
+            (*(getattr(animal, name) for name in PARTS), place) for place, animal in enumerate(world.animals)
+        ]
+        return Plain(Rows.of(rows[: bounds.limit], [*PARTS, "place"]), [len(PARTS)])
+
+    async def count() -> int:
+        return len(world.animals)
+
+    return Listing(fetch=fetch, kinds=(int,), node=Track.of, count=count, shape=TRACK)
+
+
 @strawberry.type
 class Animal(Node):
     text: str
@@ -213,6 +278,10 @@ class Query:
     @connection(Animal, max_size=9, description="")
     async def animals(self, info: Info) -> Any:
         return listing(Animal, world.animals)
+
+    @connection(Track, max_size=9, description="")
+    async def tracks(self, info: Info) -> Any:
+        return tracks()
 
     @field(description="")
     def nodes(self) -> list[Node | None]:
