@@ -52,17 +52,17 @@ def members_select(
     *,
     sender_id: str,
     after: str | None = None,
+    last: str | None = None,
     limit: int | None = None,
 ) -> Select[Any]:
-    """The targets of a segment of this definition: a column `target_id`, distinct, ascending, behind `after`.
+    """The targets of a segment of this definition: a column `target_id`, distinct, ascending, behind `after`,
+    up to `last`.
 
     `definition` is `{"type", "kind", "filter", "segment_no"}`; `sender_id` only counts for
     ALL_SENDER_CHANNELS. Deleted users match no filter and are not among all users; deactivated ones are.
     """
     target, statement = members(dialect, definition, sender_id)
-    if after is not None:
-        statement = statement.where(target > after)
-    return statement.order_by(target).limit(limit)
+    return _between(target, statement, after, last).order_by(target).limit(limit)
 
 
 def members(
@@ -143,8 +143,7 @@ async def count_range(
     where it ends; None when there are no more. It spans at most `width` ids of each segment's collection, so
     a count of any size is many short reads."""
     dialect = dialect_of(session)
-    ends = [await _range_end(session, each, after, width, sender_id) for each in definitions]
-    last = min((end for end in ends if end is not None), default=None)
+    last = await range_end(session, definitions, after, width, sender_id)
     arms = []
     for each in definitions:
         target, statement = members(dialect, each, sender_id)
@@ -152,6 +151,19 @@ async def count_range(
     together = (union(*arms) if len(arms) > 1 else arms[0]).subquery()
     counted = await session.execute(select(func.count()).select_from(together))
     return int(counted.scalar_one()), last
+
+
+async def range_end(
+    session: AsyncSession,
+    definitions: Sequence[Mapping[str, Any]],
+    after: str | None,
+    width: int,
+    sender_id: str | None = None,
+) -> str | None:
+    """Where a range of ids behind `after` ends that spans at most `width` ids of each segment's collection;
+    None when there are no more."""
+    ends = [await _range_end(session, each, after, width, sender_id) for each in definitions]
+    return min((end for end in ends if end is not None), default=None)
 
 
 async def _range_end(

@@ -20,7 +20,7 @@ from app.database import Database, changed
 from app.errors import QuotaExceeded
 from app.ledger import queries as ledger
 from app.ledger.models import Batch, BatchTargets, Plan
-from app.sending.audience import next_targets
+from app.sending.audience import Stretch, next_stretch
 from app.sending.running import CampaignNotRunning, ensure_running
 from app.usage import service as usage
 
@@ -55,12 +55,12 @@ async def plan_chunk(database: Database, campaign_no: int, *, capacity: int | No
         if campaign is None or campaign.deleted_at is not None:
             return Planning.OVERTAKEN
         limit = CHUNK if plan.cursor is not None else FIRST_CHUNK
-        target_ids = await next_targets(session, campaign, after=plan.cursor, limit=limit)
+        stretch = await next_stretch(session, campaign, after=plan.cursor, limit=limit)
+        target_ids = stretch.target_ids
         reserved = await _to_reserve(session, plan, plan.targets + len(target_ids), capacity)
     try:
         async with database.transaction() as session:
-            exhausted = len(target_ids) < limit
-            return await _store(session, campaign, plan, target_ids, exhausted, reserved, capacity)
+            return await _store(session, campaign, plan, stretch, reserved, capacity)
     except CampaignNotRunning:
         return Planning.OVERTAKEN
     except QuotaExceeded as error:
@@ -82,11 +82,11 @@ async def _store(
     session: AsyncSession,
     campaign: Campaign,
     plan: Plan,
-    target_ids: Sequence[str],
-    exhausted: bool,
+    stretch: Stretch,
     reserved: int,
     capacity: int | None,
 ) -> Planning:
+    target_ids, exhausted = stretch.target_ids, stretch.end is None
     parts = in_batches(campaign, target_ids)
     targets = plan.targets + len(target_ids)
     moved = await changed(
@@ -102,7 +102,7 @@ async def _store(
             col(Plan.cursor).is_not_distinct_from(plan.cursor),
         )
         .values(
-            cursor=target_ids[-1] if target_ids else plan.cursor,
+            cursor=stretch.end or (target_ids[-1] if target_ids else plan.cursor),
             planned=exhausted,
             targets=targets,
             reserved=reserved,

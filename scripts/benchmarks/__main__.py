@@ -13,6 +13,7 @@ from scripts.benchmarks import chaos as striking
 from scripts.benchmarks import delivering, queries, report, subscribe
 from scripts.benchmarks import load as loading
 from scripts.benchmarks import pages as big_pages
+from scripts.benchmarks.campaign import TEMPLATES, TemplateName
 from scripts.benchmarks.comparing import Differing
 from scripts.benchmarks.interrupts import ending_in_order
 from scripts.benchmarks.places import PLACES, PlaceName
@@ -36,11 +37,16 @@ def main() -> None:
 @app.command()
 def send(
     users: Annotated[
-        int, typer.Option(min=1, max=9_999_999, help="How many users the campaign goes to.")
-    ] = 60_000,
+        str, typer.Option(help="How many users the campaigns go to, with commas between.")
+    ] = "60000,1000000",
     repeat: Annotated[int, typer.Option(min=1, max=99, help="How often all is measured; medians count.")] = 3,
     databases: Annotated[str, typer.Option(help="Which databases, with commas between.")] = ",".join(PLACES),
-    workers: Annotated[int, typer.Option(min=1, max=64, help="How many worker processes send.")] = 1,
+    workers: Annotated[str, typer.Option(help="How many processes send, with commas between.")] = "1,2",
+    templates: Annotated[str, typer.Option(help="Which campaigns, with commas between.")] = ",".join(
+        TEMPLATES
+    ),
+    naive: Annotated[int, typer.Option(min=0, help="How many recipients are sent one by one.")] = 2_000,
+    quick: Annotated[bool, typer.Option("--quick", help="60,000 users, one worker, each kind once.")] = False,
     directory: Annotated[
         Path | None,
         typer.Option(
@@ -51,12 +57,14 @@ def send(
         ),
     ] = None,
 ) -> None:
-    """A campaign to many users, end to end, and the floor below which its time cannot go.
+    """Campaigns to many users, end to end, and the floor below which their time cannot go.
 
-    **The campaign**: real worker processes send "Hello {{ receiver.name }}" into a new channel for each
-    user, with sender and receiver as members. *Start to completed* is the time from the call that starts the
-    campaign until a reader in another process sees it COMPLETED; *first message* until one sees a message.
-    Both are looked at every 50 ms.
+    **The campaigns**: real worker processes send "Hello {{ receiver.name }}" into a new channel for each
+    user, with sender and receiver as members (*simple*); the same into channels that are there (*existing*);
+    and a message with a condition, a loop, filters, an attachment and custom fields (*rich*). *A second* are
+    recipients, from the call that starts the campaign until a reader in another process sees it COMPLETED;
+    *first* is the time until one sees a message. Both are looked at every 50 ms. *A recipient* are the bytes
+    by which the database grew.
 
     **The floor**: the same rows into the same tables of a copy of the same database (same schema, indexes,
     users, settings and durability), by one INSERT ... SELECT per table and transaction, with the text as an
@@ -68,15 +76,22 @@ def send(
     the characters in their texts; the run **fails** if the floor wrote anything but what the campaign did.
 
     **Memory** is that of the largest worker: *peak* is what the kernel reports (VmHWM), which on SQLite has
-    pages of the database file that are only mapped; *its own* is memory that belongs to it (RssAnon, sampled
+    pages of the database file that are only mapped; *own* is memory that belongs to it (RssAnon, sampled
     every 50 ms). **Processor time** is the sum over workers, and the figure that a busy machine disturbs
     least. Compare nothing but ratios across machines or runs.
     """
     names = _names(databases)
     errors = Console(stderr=True)
+    plan = Plan(
+        (60_000,) if quick else _numbers(users, "--users"),
+        1 if quick else repeat,
+        (1,) if quick else _numbers(workers, "--workers"),
+        _templates(templates),
+        0 if quick else naive,
+        directory,
+    )
     try:
         with ending_in_order(), errors.status("") as status:
-            plan = Plan(users, repeat, workers, directory)
             results = [measure(name, plan, status.update) for name in names]
     except (Differing, WorkerFailed) as failure:
         errors.print(f"[bold red]Failed:[/] {failure}", highlight=False, soft_wrap=True)
@@ -346,6 +361,20 @@ def chaos(
         report.show_chaos(seed, played)
     if any(tally.problems for tallies in played.values() for tally in tallies.values()):
         raise SystemExit(1)
+
+
+def _numbers(given: str, option: str) -> tuple[int, ...]:
+    numbers = [each.strip() for each in given.split(",")]
+    if not all(each.isdecimal() and 0 < int(each) < 10_000_000 for each in numbers):
+        raise typer.BadParameter("whole numbers above 0, with commas between", param_hint=option)
+    return tuple(sorted({int(each) for each in numbers}))
+
+
+def _templates(given: str) -> tuple[TemplateName, ...]:
+    named = [each.strip() for each in given.split(",")]
+    if unknown := set(named) - set(TEMPLATES):
+        raise typer.BadParameter(f"no such campaign: {', '.join(sorted(unknown))}", param_hint="--templates")
+    return tuple(each for each in TEMPLATES if each in named)
 
 
 def _names(databases: str) -> list[PlaceName]:

@@ -1,21 +1,33 @@
 """A campaign end to end: started here, sent by real workers, and watched by a reader of the database."""
 
 import asyncio
+import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from app.campaigns import service
 from app.database import Database
 from app.queue import Doorbell, Job
+from app.sending.planning import Planning, plan_chunk
 from scripts.benchmarks.comparing import Content, content
 from scripts.benchmarks.places import SEGMENT, SENDER, Place
 from scripts.benchmarks.working import Worker, WorkerFailed, running
 
 CAMPAIGN = "bench"
 TEXT = "Hello {{ receiver.name }}"
+TemplateName = Literal["simple", "rich", "existing"]
+TEMPLATES: tuple[TemplateName, ...] = get_args(TemplateName)
+_BEFORE = "before"  # the campaign that creates the channels which exist
+_RICH = {
+    "text": "Hello {{ receiver.name|default('you')|upper }}, {% if receiver.plan == 'pro' %}thank you"
+    " for your trust{% else %}have a look at our plans{% endif %}. No {{ receiver.number }} of"
+    " {{ receiver.language }}{% for word in ('one', 'two', 'three') %}, {{ word }}{% endfor %}.",
+    "attachments": [{"type": "card", "title": "For {{ receiver.name }}", "number": "{{ receiver.number }}"}],
+    "custom": {"plan": "{{ receiver.plan }}", "from": "{{ sender.name }}"},
+}
 _SECONDS_BETWEEN_LOOKS = 0.05
 _SECONDS_WITHOUT_END = 600.0
 
@@ -31,56 +43,72 @@ class Run:
     processor_seconds: float
     content: Content
     batches: Sequence[tuple[int, str, str, int]]  # batch_no, first_target, last_target, targets
+    grown: int  # bytes that the database has more than before
 
 
-def run_campaign(place: Place, workers: int, redis_url: str, directory: Path) -> Run:
+def run_campaign(
+    place: Place, workers: int, redis_url: str, directory: Path, template: TemplateName = "simple"
+) -> Run:
     """Sends one campaign in a fresh database. Raises `WorkerFailed`."""
     url = place.fresh()
     reader = place.connect(url)
     try:
-        run = asyncio.run(_run(url, redis_url, reader, workers, directory))
+        run = asyncio.run(_run(url, redis_url, reader, workers, directory, template))
     finally:
         reader.close()
     place.drop(url)
     return run
 
 
-async def _run(url: str, redis_url: str, reader: Any, workers: int, directory: Path) -> Run:
+async def _run(
+    url: str, redis_url: str, reader: Any, workers: int, directory: Path, template: TemplateName
+) -> Run:
     """As an API process does it, whose connections stand already."""
     database, doorbell = Database(url), Doorbell(redis_url)
     try:
-        await _create(database)
+        if template == "existing":
+            await _create(database, _BEFORE, {"text": TEXT})
+        await _create(database, CAMPAIGN, _RICH if template == "rich" else {"text": TEXT})
         await doorbell.ring(Job.SEND)  # a worker that heard this one will hear the next at once
         with running(workers, url, redis_url, directory) as processes:
-            return await _send(database, doorbell, reader, processes)
+            if template == "existing":
+                await _send(database, doorbell, reader, processes, _BEFORE)
+            return await _send(database, doorbell, reader, processes, CAMPAIGN)
     finally:
         await doorbell.close()
         await database.close()
 
 
-async def _create(database: Database) -> None:
+async def _create(database: Database, campaign_id: str, message: Mapping[str, Any]) -> None:
     async with database.transaction() as session:
         await service.create(
             session,
             {
-                "campaign_id": CAMPAIGN,
+                "campaign_id": campaign_id,
                 "sender_id": SENDER,
                 "segment_ids": [SEGMENT],
-                "message_template": {"text": TEXT},
+                "message_template": dict(message),
                 "channel_template": {"type": "messaging", "id": "{{ receiver.id }}-news"},
                 "create_channels": True,
             },
         )
 
 
-async def _send(database: Database, doorbell: Doorbell, reader: Any, workers: Sequence[Worker]) -> Run:
+async def _send(
+    database: Database, doorbell: Doorbell, reader: Any, workers: Sequence[Worker], campaign_id: str
+) -> Run:
+    size = _size(reader)
     processor = sum(worker.processor_seconds() for worker in workers)
     began = time.perf_counter()
     async with database.transaction() as session:
-        await service.start(session, CAMPAIGN, scheduled_for=None, stop_at=None, capacity=None)
+        await service.start(session, campaign_id, scheduled_for=None, stop_at=None, capacity=None)
         doorbell.ring_after_commit(session, Job.SEND)
-    first_message = _seconds_until("SELECT 1 FROM messages LIMIT 1", reader, workers, began)
-    seconds = _seconds_until("SELECT 1 FROM campaigns WHERE status = 'COMPLETED'", reader, workers, began)
+    this = f"(SELECT campaign_no FROM campaigns WHERE campaign_id = '{campaign_id}')"
+    first_message = _seconds_until(
+        f"SELECT 1 FROM messages WHERE campaign_no = {this} LIMIT 1", reader, workers, began
+    )
+    completed = f"SELECT 1 FROM campaigns WHERE status = 'COMPLETED' AND campaign_id = '{campaign_id}'"
+    seconds = _seconds_until(completed, reader, workers, began)
     return Run(
         seconds=seconds,
         first_message=first_message,
@@ -89,7 +117,38 @@ async def _send(database: Database, doorbell: Doorbell, reader: Any, workers: Se
         processor_seconds=sum(worker.processor_seconds() for worker in workers) - processor,
         content=content(reader),
         batches=_batches(reader),
+        grown=_size(reader) - size,
     )
+
+
+def plan_campaign(place: Place) -> float:
+    """Only plans the campaign, in a fresh database; the seconds."""
+    url = place.fresh()
+    try:
+        return asyncio.run(_plan(url))
+    finally:
+        place.drop(url)
+
+
+async def _plan(url: str) -> float:
+    database = Database(url, durable=False, inline=True)
+    await _create(database, CAMPAIGN, {"text": TEXT})
+    async with database.transaction() as session:
+        campaign = await service.start(session, CAMPAIGN, scheduled_for=None, stop_at=None, capacity=None)
+    began = time.perf_counter()
+    while await plan_chunk(database, campaign.campaign_no, capacity=None) != Planning.FINISHED:
+        await database.checkpoint_if_large()
+    seconds = time.perf_counter() - began
+    await database.close()
+    return seconds
+
+
+def _size(reader: Any) -> int:
+    """The bytes of the database, without its log."""
+    if isinstance(reader, sqlite3.Connection):
+        pages, each = (reader.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+        return int(pages * each)
+    return int(reader.execute("SELECT pg_database_size(current_database())").fetchone()[0])
 
 
 def _batches(reader: Any) -> list[tuple[int, str, str, int]]:

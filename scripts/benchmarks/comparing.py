@@ -8,7 +8,7 @@ from typing import Any
 TABLES: Mapping[str, tuple[str, ...]] = {
     "channels": ("cid", "type", "channel_id", "custom", "created_by_id", "members_key"),
     "members": ("cid", "user_id", "channel_role", "custom"),
-    "messages": ("id", "cid", "sender_id", "type", "text", "attachments", "custom"),
+    "messages": ("id", "cid", "sender_id", "type", "text", "attachments", "custom", "target_id"),
     "recipients": ("target_id", "cid", "message_id"),
     "batches": ("first_target", "last_target"),
 }

@@ -37,9 +37,10 @@ _STATEMENTS = (
     f" SELECT {_CID}, CASE who WHEN 0 THEN '{SENDER}' ELSE id END, 'channel_member', '{{}}', false, false,"
     f" false, 0, :now FROM users CROSS JOIN (SELECT 0 AS who UNION ALL SELECT 1) AS two"
     " WHERE id BETWEEN :first AND :last ORDER BY id",
-    "INSERT INTO messages (id, cid, seq, sender_id, type, text, attachments, custom, campaign_no, created_at)"
+    "INSERT INTO messages (id, cid, seq, sender_id, type, text, attachments, custom, campaign_no, target_id,"
+    " created_at)"
     f" SELECT {_MESSAGE_ID}, {_CID}, 1, '{SENDER}', 'regular', 'Hello ' || name, '[]',"
-    f""" '{{"campaign_id":"{CAMPAIGN}"}}', :campaign_no, :now {_USERS}""",
+    f""" '{{"campaign_id":"{CAMPAIGN}"}}', :campaign_no, id, :now {_USERS}""",
     "INSERT INTO recipients (campaign_no, target_id, status, batch_no, cid, message_id, settled_at)"
     f" SELECT :campaign_no, id, 1, :batch_no, {_CID}, {_MESSAGE_ID}, :now {_USERS}",
 )

@@ -10,19 +10,54 @@ from rich.table import Table
 from scripts.benchmarks import delivering, load
 from scripts.benchmarks.chaos import Tallies
 from scripts.benchmarks.places import PlaceName
-from scripts.benchmarks.send import Plan, Result
+from scripts.benchmarks.send import MOST_REPEATED, Case, Plan, Result
 
 _TITLES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 
 
 def show(plan: Plan, results: Sequence[Result]) -> None:
-    """Prints both tables."""
-    title = (
-        f"A campaign to {plan.users:,} users, {plan.workers} worker{'s' if plan.workers > 1 else ''}, "
-        f"{_counted(plan.repeat)}, {os.cpu_count()} cores"
+    """Prints a row for each kind of campaign, and what else was measured."""
+    runs = f"{_counted(plan.repeat)} (one run over {MOST_REPEATED:,} recipients)"
+    title = f"Sending, {runs}, {os.cpu_count()} cores"
+    heads = ["campaign", "a second", "floor", "ratio", "first", "processor", "peak", "own", "a recipient"]
+    rows = [(_named(result, case), *_sent(result, case)) for result in results for case in result.runs]
+    _print(title, heads, rows, bold=())
+    others = [row for result in results for row in _others(result)]
+    _print("Beside it", ["", "recipients", "a second"], others, bold=())
+
+
+def _named(result: Result, case: Case) -> str:
+    workers = f", {case.workers} workers" if case.workers > 1 else ""
+    return f"{_TITLES[result.name]}: {case.template}, {case.users:,}{workers}"
+
+
+def _sent(result: Result, case: Case) -> tuple[str, ...]:
+    runs, seconds, floor = result.runs[case], result.seconds(case), result.floor(case.users)
+    comparable = case.template == "simple" and floor is not None
+    return (
+        spread([case.users / run.seconds for run in runs], ""),
+        f"{case.users / floor[1]:,.0f}" if comparable and floor else "-",
+        f"{floor[1] / seconds:.2f}" if comparable and floor else "-",
+        f"{median(run.first_message for run in runs):.2f} s",
+        f"{median(run.processor_seconds for run in runs):.2f} s",
+        _megabytes(max(run.peak for run in runs)),
+        _megabytes(max(run.own_peak for run in runs)),
+        f"{median(run.grown for run in runs) / case.users:,.0f} B",
     )
-    columns = [_column(plan, result) for result in results]
-    _print_columns(title, [_TITLES[result.name] for result in results], columns)
+
+
+def _others(result: Result) -> list[tuple[str, ...]]:
+    title = _TITLES[result.name]
+    rows = [
+        (f"{title}: planning alone", f"{users:,}", f"{users / seconds:,.0f}")
+        for users, seconds in result.planning.items()
+    ]
+    if result.naive is not None:
+        recipients, seconds = result.naive
+        rows.append(
+            (f"{title}: a job and ORM objects each", f"{recipients:,}", f"{recipients / seconds:,.0f}")
+        )
+    return rows
 
 
 def show_webhooks(plan: delivering.Plan, results: Sequence[delivering.Result]) -> None:
@@ -61,7 +96,7 @@ def _webhooks(
 def _print_columns(title: str, labels: Sequence[str], columns: Sequence[dict[str, str]]) -> None:
     heads = ["", *labels]
     rows = [(label, *(column[label] for column in columns)) for label in columns[0]]
-    _print(title, heads, rows, bold=("start to completed", "ratio to the floor"))
+    _print(title, heads, rows, bold=())
 
 
 def show_load(plan: load.Plan, figures: Mapping[PlaceName, Mapping[str, str]]) -> None:
@@ -118,24 +153,6 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def _counted(repeat: int) -> str:
     return "one run" if repeat == 1 else f"median (least to most) of {repeat} runs"
-
-
-def _column(plan: Plan, result: Result) -> dict[str, str]:
-    seconds = [run.seconds for run in result.runs]
-    floor = result.floors[size := result.fastest_size()]
-    return {
-        "start to completed": spread(seconds, "s"),
-        "recipients a second": f"{plan.users / median(seconds):,.0f}",
-        "first message": spread([run.first_message for run in result.runs], "s"),
-        "the floor": spread(floor, "s"),
-        "recipients a second, floor": f"{plan.users / median(floor):,.0f}",
-        "at recipients a transaction": f"{size:,}",
-        "ratio to the floor": f"{result.ratio():.2f}",
-        "worker's processor time": spread([run.processor_seconds for run in result.runs], "s"),
-        "worker's memory, peak": _megabytes(max(run.peak for run in result.runs)),
-        "worker's memory, its own": _megabytes(max(run.own_peak for run in result.runs)),
-        "rows written, on either side": f"{sum(each.rows for each in result.runs[0].content.values()):,}",
-    }
 
 
 def spread(values: Sequence[float], unit: str) -> str:

@@ -1,65 +1,106 @@
-"""Measuring sending on one kind of database: campaign and floor in turn, as often as asked."""
+"""Measuring sending on one kind of database: campaigns of each kind, the floor, planning, the naive way."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 from app import valkey
-from scripts.benchmarks.campaign import Run, run_campaign
+from scripts.benchmarks.campaign import Run, TemplateName, plan_campaign, run_campaign
 from scripts.benchmarks.comparing import check_complete
 from scripts.benchmarks.floor import SIZES, run_floor
-from scripts.benchmarks.places import PlaceName, opened
+from scripts.benchmarks.naive import run_naive
+from scripts.benchmarks.places import Place, PlaceName, opened
 
 Say = Callable[[str], None]
+MOST_REPEATED = 200_000  # recipients; larger campaigns are measured once, theirs is no matter of milliseconds
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be measured."""
+    """What is to be measured. Templates other than the simple one are sent by one worker, to the fewest."""
 
-    users: int
+    users: Sequence[int]
     repeat: int
-    workers: int
+    workers: Sequence[int]
+    templates: Sequence[TemplateName]
+    naive: int  # recipients that are sent one by one; 0: not at all
     directory: Path | None
+
+    def times(self, users: int) -> int:
+        """How often a campaign of this size is measured."""
+        return self.repeat if users <= MOST_REPEATED else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A kind of campaign."""
+
+    template: TemplateName
+    users: int
+    workers: int
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was measured on one kind of database."""
+    """What was measured on one kind of database; floors by users and recipients a transaction."""
 
     name: PlaceName
-    runs: list[Run] = field(default_factory=list)
-    floors: dict[int, list[float]] = field(default_factory=lambda: {size: [] for size in SIZES})
+    runs: dict[Case, list[Run]] = field(default_factory=dict)
+    floors: dict[int, dict[int, list[float]]] = field(default_factory=dict)
+    planning: dict[int, float] = field(default_factory=dict)
+    naive: tuple[int, float] | None = None  # recipients, seconds
 
-    def fastest_size(self) -> int:
-        """The floor's best number of recipients a transaction."""
-        return min(SIZES, key=lambda size: median(self.floors[size]))
+    def floor(self, users: int) -> tuple[int, float] | None:
+        """The floor's best number of recipients a transaction, and its seconds."""
+        found = [(median(seconds), size) for size, seconds in self.floors.get(users, {}).items()]
+        return None if not found else (min(found)[1], min(found)[0])
 
-    def ratio(self) -> float:
-        """The floor's time by the campaign's: 1 could not be better."""
-        return median(self.floors[self.fastest_size()]) / median(run.seconds for run in self.runs)
+    def seconds(self, case: Case) -> float:
+        """The median."""
+        return median(run.seconds for run in self.runs[case])
 
 
 def measure(name: PlaceName, plan: Plan, say: Say) -> Result:
-    """Campaign and floors, `plan.repeat` times. Raises `Differing` and `WorkerFailed`."""
+    """All of the plan. Raises `Differing` and `WorkerFailed`."""
     result = Result(name)
-    with tempfile.TemporaryDirectory(prefix="car-", dir=plan.directory, ignore_cleanup_errors=True) as made:
-        directory = Path(made)
-        say(f"{name}: a database with {plan.users:,} users")
-        queue = valkey.start(directory / "valkey")
-        try:
-            with opened(name, directory, plan.users) as place:
-                for number in range(1, plan.repeat + 1):
-                    at = f"{name}, {number} of {plan.repeat}"
-                    say(f"{at}: a campaign to {plan.users:,} users")
-                    run = run_campaign(place, plan.workers, queue.url, directory / "workers")
-                    check_complete(run.content, plan.users)
-                    result.runs.append(run)
-                    for size in SIZES:
-                        say(f"{at}: the floor, {size:,} recipients a transaction")
-                        result.floors[size].append(run_floor(place, run, size))
-        finally:
-            queue.stop()
+    for users in plan.users:
+        made = tempfile.TemporaryDirectory(prefix="car-", dir=plan.directory, ignore_cleanup_errors=True)
+        with made as directory:
+            say(f"{name}: a database with {users:,} users")
+            queue = valkey.start(Path(directory) / "valkey")
+            try:
+                with opened(name, Path(directory), users) as place:
+                    _measure(result, place, plan, users, queue.url, Path(directory) / "workers", say)
+                    if users == min(plan.users) and plan.naive:
+                        say(f"{name}: {plan.naive:,} jobs, one for each recipient")
+                        given = min(plan.naive, users)
+                        result_naive = run_naive(place, given, queue.url)
+                        object.__setattr__(result, "naive", (given, result_naive))
+            finally:
+                queue.stop()
     return result
+
+
+def _measure(
+    result: Result, place: Place, plan: Plan, users: int, queue: str, directory: Path, say: Say
+) -> None:
+    cases = [Case("simple", users, workers) for workers in plan.workers if "simple" in plan.templates]
+    if users == min(plan.users):
+        cases += [Case(template, users, 1) for template in plan.templates if template != "simple"]
+    for number in range(1, plan.times(users) + 1):
+        at = f"{result.name}, {users:,} users, {number} of {plan.times(users)}"
+        for case in cases:
+            say(f"{at}: {case.template}, {case.workers} at work")
+            run = run_campaign(place, case.workers, queue, directory, case.template)
+            result.runs.setdefault(case, []).append(run)
+            if case.template != "existing":
+                check_complete(run.content, users)
+            if case.template == "simple" and case.workers == min(plan.workers):
+                for size in SIZES:
+                    say(f"{at}: the floor, {size:,} recipients a transaction")
+                    floors = result.floors.setdefault(users, {})
+                    floors.setdefault(size, []).append(run_floor(place, run, size))
+    say(f"{result.name}, {users:,} users: planning alone")
+    result.planning[users] = plan_campaign(place)

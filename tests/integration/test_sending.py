@@ -17,7 +17,8 @@ from app.channels.models import Channel, Member
 from app.database import Database, took_too_long
 from app.errors import QuotaExceeded
 from app.ledger.models import Batch, Plan, Rate, Recipient
-from app.sending import ahead, batches, isolation, opening, planning
+from app.segments import service as segments
+from app.sending import ahead, audience, batches, isolation, opening, planning
 from app.sending import engine as sending
 from app.sending import outcomes as deciding
 from app.usage import service as usage
@@ -602,3 +603,24 @@ async def test_a_clock_that_was_set_back_does_not_stop_a_paced_campaign(database
         later = datetime.now(UTC) + timedelta(minutes=10)
         session.add(Rate(scope=campaign.campaign_no, next_at=later))
     assert (await work(database)).status == "COMPLETED"
+
+
+async def test_a_filter_that_matches_few_is_planned_in_short_reads(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audience, "LEAST_WIDTH", 7)
+    monkeypatch.setattr(planning, "FIRST_CHUNK", 2)
+    monkeypatch.setattr(planning, "CHUNK", 3)
+    receivers = [f"u{n:03d}" for n in range(60)]
+    await add_users(database, ["sender", *receivers])
+    few = [receivers[n] for n in (0, 1, 29, 30, 31, 32, 33, 59)]
+    async with database.transaction() as session:
+        await session.execute(update(User).where(col(User.id).in_(few)).values(role="few"))
+        await segments.create(
+            session, {"segment_id": "few", "type": "USER", "filter": {"role": {"$eq": "few"}}}
+        )
+    await create(database, segment_ids=["few"])
+    await start(database)
+    campaign = await work(database)
+    assert await outcomes(database, campaign) == dict.fromkeys(few, "SENT")
+    assert (await books(database, campaign)).targets == len(few)

@@ -103,7 +103,7 @@ async def test_it_is_paused_where_planning_keeps_failing(
     async def fail(*_: Any, **__: Any) -> Any:
         raise RuntimeError("nobody foresaw this")
 
-    monkeypatch.setattr(planning, "next_targets", fail)
+    monkeypatch.setattr(planning, "next_stretch", fail)
     campaign = await turned_until_paused(database, campaigning.engine(database))
     assert campaign.status_reason == StatusReason.INTERNAL_FAULT
     monkeypatch.undo()
