@@ -239,8 +239,6 @@ def test_a_page_size_in_a_variable_counts_as_the_request_gives_it() -> None:
 
 @pytest.mark.parametrize("name", LIMITED)
 def test_what_is_past_a_limit_is_never_validated(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even compared in part: the least of these takes validation three times as long as anything allowed."""
-
     def validate(*_: object, **__: object) -> list[Any]:
         raise AssertionError("validated")
 
@@ -308,7 +306,8 @@ def test_subscriptions_select_nothing_that_is_much_to_read_each_time(selection: 
 
 
 def test_a_fragment_that_a_query_may_select_a_subscription_still_may_not() -> None:
-    both = """fragment f on Campaign { recipients { nodes { id } } } query a { campaign(campaignId: "a") { ...f } }
+    both = """fragment f on Campaign { recipients { nodes { id } } }
+      query a { campaign(campaignId: "a") { ...f } }
       subscription b { campaignsChanged { campaign { ...f } } }"""
     with pytest.raises(Refused, match="cannot select recipients"):
         Documents(schema, Settings()).admit(both)
