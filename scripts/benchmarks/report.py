@@ -10,6 +10,7 @@ from rich.table import Table
 from scripts.benchmarks import delivering, load
 from scripts.benchmarks.chaos import Tallies
 from scripts.benchmarks.places import PlaceName
+from scripts.benchmarks.refused import Refusal
 from scripts.benchmarks.send import MOST_REPEATED, Case, Plan, Result
 
 _TITLES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
@@ -58,6 +59,17 @@ def _others(result: Result) -> list[tuple[str, ...]]:
             (f"{title}: a job and ORM objects each", f"{recipients:,}", f"{recipients / seconds:,.0f}")
         )
     return rows
+
+
+def show_refused(refusals: Sequence[Refusal]) -> None:
+    """Prints a line for each document."""
+    table = Table("document", "characters", "ms", "answer", title="Documents that are refused")
+    for column in table.columns[1:3]:
+        column.justify = "right"
+    for refusal in refusals:
+        answer = refusal.answer if len(refusal.answer) < 70 else f"{refusal.answer[:70]} ..."
+        table.add_row(refusal.name, f"{refusal.characters:,}", f"{refusal.milliseconds:.1f}", answer)
+    Console().print(table)
 
 
 def show_webhooks(plan: delivering.Plan, results: Sequence[delivering.Result]) -> None:
