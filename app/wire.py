@@ -7,6 +7,7 @@ uvicorn waits for ever, and keeps what is not read.
 import asyncio
 import sys
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -14,7 +15,7 @@ import h11
 import orjson
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Request
@@ -28,7 +29,9 @@ MAX_FRAGMENTS = (
     10_000  # of one WebSocket message: empty ones would fill the memory below every limit of bytes
 )
 ADMITTED = "carillon.admitted"  # an extension of a WebSocket's scope: call it once its key is known
-PUSH = "carillon.push"  # another: called with a message it writes it at once, or says that it did not
+# Another, of HTTP's scopes too: called with a message, or a piece of a body, it writes that at once, or says
+# that it did not.
+PUSH = "carillon.push"
 _SENTENCES = {
     400: "This is no HTTP request.",
     408: "The request did not come within {seconds:g} seconds.",
@@ -118,6 +121,24 @@ class Http(H11Protocol):
             self._await_request()
         else:
             self._cancel_deadline()
+
+    def handle_events(self) -> None:
+        """Lets the application push."""
+        super().handle_events()
+        if self.cycle is not None:
+            extensions: dict[str, Any] = self.cycle.scope.setdefault("extensions", {})
+            extensions.setdefault(PUSH, partial(self._push, self.cycle))
+
+    def _push(self, cycle: RequestResponseCycle, body: bytes) -> bool:
+        """Writes a piece of a body that has begun; False, and nothing is written, if earlier bytes wait."""
+        if cycle is not self.cycle or cycle.disconnected or self.conn.our_state is not h11.SEND_BODY:
+            return False
+        if self.transport.is_closing() or self.transport.get_write_buffer_size():
+            return False
+        if self.conn.their_http_version != b"1.1":
+            return False
+        self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+        return True
 
     def _await_request(self) -> None:
         if self._deadline is None:
@@ -306,6 +327,6 @@ def admitted(scope: Any) -> None:
 
 
 def pushing(scope: Any) -> Callable[[bytes], bool] | None:
-    """What writes a message to a WebSocket at once, if its connection can do that."""
+    """What writes a message to a WebSocket, or a piece of a body, at once, if the connection can do that."""
     push: Callable[[bytes], bool] | None = (scope.get("extensions") or {}).get(PUSH)
     return push

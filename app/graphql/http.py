@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
 
+from app import wire
 from app.auth import Authenticator, TooManyWrongKeys, Viewer, secret_in
 from app.errors import AppError, InvalidInput, Unauthenticated
 from app.graphql import bodies, media
@@ -112,7 +113,9 @@ class HttpTransport:
         except Refused as failure:
             return _events(_single(refusal(failure)))
         if kind is OperationType.SUBSCRIPTION:
-            encoded = _bodies(self._operations.subscribed(request, context))
+            pushing = wire.pushing(http.scope)
+            push = None if pushing is None else lambda body: pushing(_event_of(body))
+            encoded = _bodies(self._operations.subscribed(request, context, push))
         elif seal is None:
             encoded = _encoded(self._operations.results(request, context))
         else:

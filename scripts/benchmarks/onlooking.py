@@ -164,7 +164,7 @@ class ByWebSocket(Onlooker):
         if kind == _PING:
             self._send(body, 0x8A)
         elif kind == _CLOSE:
-            self.transport.close()
+            raise SystemExit(f"closed with {int.from_bytes(body[:2], 'big')}: {body[2:].decode()}")
         elif b'"type":"next"' in body[:100]:
             self.update(body)
         elif b'"complete"' in body:

@@ -187,6 +187,21 @@ def test_fields_depend_on_the_role_and_on_nothing_else_of_a_key() -> None:
     assert reads == {"keys/api.py": {"name", "role"}, "campaigns/api/campaign.py": {"role"}}
 
 
+async def test_many_may_come_back_at_once_with_one_key(
+    client: Client, campaigns: Campaigns, database: Database
+) -> None:
+    """They are one guess, and one look into the database."""
+    fresh = another(client, await new_key(database, Role.VIEWER))
+    async with asyncio.TaskGroup() as group:
+        for _ in range(4 * MANY):
+            group.create_task(_one_state(fresh))
+
+
+async def _one_state(client: Client) -> None:
+    async with client.subscribed(ONE, id="c") as watched:
+        await state(watched)
+
+
 async def test_who_comes_late_is_shown_how_things_are_now(client: Client, campaigns: Campaigns) -> None:
     async with client.subscribed(ONE, id="c") as early:
         first = await state(early)
