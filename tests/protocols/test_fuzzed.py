@@ -1,5 +1,8 @@
-"""Whatever is asked, the answer is data or a coded mistake of the client, and no fault is logged: operations
-of schemathesis, right and wrong ones, over the whole schema; documents with a few characters changed; bytes."""
+"""Whatever is asked, the answer is data or a coded mistake of the client, and no fault is logged.
+
+Asked are operations of schemathesis, right and wrong ones, over the whole schema; documents with a few
+characters changed; bytes.
+"""
 
 import json
 import re
