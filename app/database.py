@@ -7,10 +7,8 @@ left with `after_commit()`. A read holds one snapshot, so that numbers read toge
 import asyncio
 import errno
 import fcntl
-import math
 import os
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, suppress
@@ -25,12 +23,13 @@ import structlog
 from sqlalchemy import BigInteger, CursorResult, Delete, Executable, Text, Update, event, func, select
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.engine import URL, Dialect, make_url
-from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.types import JSON, TypeDecorator
 
 from app.inline_sqlite import InlineConnection
+from app.pinging import ping_idle
 from app.reserve import Reserve
 from app.threaded_sqlite import ThreadedConnection
 
@@ -42,7 +41,6 @@ Hook = Callable[[], Awaitable[None]]
 WAL_BYTES_BEFORE_CHECKPOINT = 32 * 1024 * 1024
 SECONDS_AFTER_BUSY_CHECKPOINT = 2.0
 SQLITE_BUSY_SECONDS = 30.0
-SECONDS_UNTIL_PING = 1.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -175,10 +173,8 @@ class Database:
             kind: dict[str, Any] = {"durable": durable, "inline": inline}
             self._threads = ThreadPoolExecutor(pool_size, thread_name_prefix="sqlite-reader")
             threads = None if inline else self._threads
-            self._reader = _sqlite_engine(
-                self.url, begin="BEGIN", pool_size=pool_size, threads=threads, **kind
-            )
-            self._writer = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE", pool_size=2, **kind)
+            self._reader = _sqlite_engine(self.url, "BEGIN", pool_size=pool_size, threads=threads, **kind)
+            self._writer = _sqlite_engine(self.url, "BEGIN IMMEDIATE", pool_size=2, **kind)
         else:
             self._writer = _postgres_engine(self.url, pool_size)
             self._reader = self._writer.execution_options(
@@ -362,7 +358,7 @@ def dialect_of(session: AsyncSession) -> DialectName:
 
 
 def _sqlite_engine(
-    url: URL, *, begin: str, durable: bool, inline: bool, pool_size: int, threads: Executor | None = None
+    url: URL, begin: str, *, durable: bool, inline: bool, pool_size: int, threads: Executor | None = None
 ) -> AsyncEngine:
     how: dict[str, Any] = {"connect_args": {"isolation_level": None}}
     if inline:
@@ -422,26 +418,8 @@ def _postgres_engine(url: URL, pool_size: int) -> AsyncEngine:
             "tcp_user_timeout": 10_000,
         },
     )
-    _ping_idle(engine)
+    ping_idle(engine)
     return engine
-
-
-def _ping_idle(engine: AsyncEngine) -> None:
-    """Has connections looked at before they are used, unless they worked a moment ago: a ping each time is a
-    quarter of a short read's round trips."""
-
-    @event.listens_for(engine.sync_engine, "checkin")
-    def remember(_: Any, record: Any) -> None:
-        record.info["worked"] = time.monotonic()
-
-    @event.listens_for(engine.sync_engine, "checkout")
-    def look(connection: Any, record: Any, _: Any) -> None:
-        if time.monotonic() - record.info.get("worked", math.inf) <= SECONDS_UNTIL_PING:
-            return
-        try:
-            engine.dialect.do_ping(connection)
-        except psycopg.Error as error:
-            raise DisconnectionError from error
 
 
 def _to_json(value: Any) -> str:

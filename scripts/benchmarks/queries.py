@@ -104,8 +104,6 @@ async def send_campaigns(url: str, redis_url: str, place: Place, count: int) -> 
 async def _loaded(process: Serving, requests: int, connections: int) -> Load:
     limited = aiohttp.TCPConnector(limit=connections)
     async with aiohttp.ClientSession(headers=process.headers, connector=limited) as http:
-        left = iter(range(connections * 4))
-        await asyncio.gather(*(_client(http, process.url, left, []) for _ in range(connections)))
         seconds: list[float] = []
         left = iter(range(requests))
         began, processor = time.perf_counter(), process.processor_seconds()

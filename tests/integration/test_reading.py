@@ -58,7 +58,7 @@ async def test_a_statement_does_not_hold_the_event_loop_up(database: Database) -
 async def test_a_connection_that_the_server_has_ended_meanwhile_is_replaced(
     postgres_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.database.SECONDS_UNTIL_PING", -1.0)
+    monkeypatch.setattr("app.pinging.SECONDS_UNTIL_PING", -1.0)
     database = Database(postgres_database_url, pool_size=1)
     async with database.read() as session:
         pid = (await session.execute(text("SELECT pg_backend_pid()"))).scalar_one()

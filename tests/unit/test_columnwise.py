@@ -19,6 +19,7 @@ from app.graphql.nodes import Node
 from app.graphql.scalars import format_instant, format_instants
 from app.schema import schema
 from tests.unit import zoo
+from tests.unit.questions import Questions
 
 pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 SEEDS = st.integers(0, 2**64)
@@ -69,7 +70,7 @@ def nulled(data: Any, path: list[str | int]) -> list[str | int]:
 async def test_answers_and_errors_are_those_of_stock_execution(
     asked: int, seed: int, wrong: float, on: bool, off: bool
 ) -> None:
-    document = zoo.Questions(asked).document()
+    document = Questions(asked).document()
     assume(not validate(zoo.GRAPHQL, parse(document)))
     variables = {"on": on, "off": off, "n": 1}
     understood = Understood()
