@@ -71,9 +71,15 @@ class Authenticator:
         if secret is None:
             return None
         secret_hash = hash_of(secret)
-        seconds = self._guesses.wait(address, secret_hash)
-        if seconds:
-            raise TooManyWrongKeys(self._most, math.ceil(seconds))
+        if self._guesses.knows(address, secret_hash):
+            return await self._found(address, secret_hash)
+        async with self._guesses.turn(address):
+            seconds = self._guesses.wait(address, secret_hash)
+            if seconds:
+                raise TooManyWrongKeys(self._most, math.ceil(seconds))
+            return await self._found(address, secret_hash)
+
+    async def _found(self, address: str, secret_hash: str) -> Viewer | None:
         viewer = self._remembered(secret_hash) or await self._look_up(secret_hash)
         if viewer is None:
             self._guesses.wrong(address, secret_hash)
