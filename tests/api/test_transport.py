@@ -86,6 +86,17 @@ async def test_answers_have_the_negotiated_type_and_its_status(
         (b"[" * 20_000 + b"]" * 20_000, 400, "LIMIT_EXCEEDED"),
         (b'{"a":' * 20_000, 400, "LIMIT_EXCEEDED"),
         (b'{"query": "{ __typename }"}' + b" " * 8_000_000, 413, "LIMIT_EXCEEDED"),
+        (
+            b'{"query": "{ __typename }", "variables": {"a": [1%s]}}' % (b",1" * 400_000),
+            400,
+            "LIMIT_EXCEEDED",
+        ),
+        (
+            b'{"query": "{ __typename }", "variables": {"a": [%s]}}' % (b"{}," * 400_000),
+            400,
+            "LIMIT_EXCEEDED",
+        ),
+        (b'{"query": "{ \\"", "x": "%s"}' % (b",\\\\[" * 300_000), 400, "INVALID_INPUT"),
         (gzip.compress(b'{"query": "{ __typename }"}', mtime=0), 400, "INVALID_INPUT"),
     ],
     ids=lambda value: repr(value[:60]) if isinstance(value, bytes) else None,

@@ -320,6 +320,56 @@ async def test_connections_and_operations_are_limited(
             await third.next()
 
 
+async def test_connections_and_subscriptions_of_a_key_are_counted_together(
+    settings: Settings, valkey_url: str, http: aiohttp.ClientSession, admin_key: str
+) -> None:
+    """A WebSocket counts as its operations; what is over, however it ended, is counted no more."""
+    three = settings.model_copy(update={"max_connections_per_key": 3})
+    async with serving(three, valkey_url) as address:
+        client = Client(http, address, admin_key)
+        silence = 'subscription { silence(name: "f") { number } }'
+        for _ in range(3):
+            ended.clear()
+            async with client.subscribed(silence) as ticks:
+                await ticks.next()
+                for name in ("2", "3"):
+                    await ticks.socket.send_json(subscribe(silence, name))
+                    await ticks.next()
+                await ticks.socket.send_json(subscribe(silence, "4"))
+                refused = (await ticks.message())["payload"][0]["extensions"]
+                assert refused == {"code": "LIMIT_EXCEEDED", "details": {"limit": 3, "given": 4}}
+                async with await open_stream(client, silence) as stream:
+                    assert "LIMIT_EXCEEDED" in await stream.text()
+                await ticks.socket.send_json({"id": "2", "type": "complete"})
+                await eventually(lambda: has_ended("f"))
+                async with await open_stream(client, silence) as stream:
+                    assert await stream.content.readline() == b"event: next\n"
+            await eventually(lambda: all_ended(4))
+
+
+async def all_ended(number: int) -> bool:
+    return len(ended) == number
+
+
+async def test_abandoned_subscriptions_leave_no_tasks(client: Client) -> None:
+    silence = 'subscription { silence(name: "g") { number } }'
+    await client.data("{ alive }")
+    before = len(asyncio.all_tasks())
+    for turn in range(10):
+        async with client.subscribed(silence) as ticks:
+            await ticks.next()
+            if turn % 2:
+                await ticks.socket.send_json({"id": "1", "type": "complete"})
+        async with await open_stream(client, silence) as stream:
+            await stream.content.readline()
+    await eventually(lambda: all_ended(20))
+
+    async def as_before() -> bool:
+        return len(asyncio.all_tasks()) <= before
+
+    await eventually(as_before)
+
+
 async def test_stopping_ends_open_streams_at_once(
     settings: Settings,
     valkey_url: str,

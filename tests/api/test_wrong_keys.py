@@ -1,11 +1,14 @@
 """Keys that are tried out, over HTTP and WebSocket, with and without a proxy."""
 
+import asyncio
+
 import aiohttp
 import pytest
 
 from app.database import Database
+from app.keys.roles import Role
 from app.settings import Settings, load
-from tests.api.conftest import Client, serving
+from tests.api.conftest import Client, new_key, serving
 
 BODY = {"query": "{ __typename }"}
 
@@ -54,6 +57,12 @@ async def test_wrong_keys_are_slowed_and_right_ones_are_not(
     async with client.socket(authorization=f"Bearer {client.key}") as socket:
         await socket.send_json({"type": "connection_init"})
         assert await socket.receive_json() == {"type": "connection_ack"}
+
+
+async def test_many_new_right_keys_at_once_are_no_guesses(client: Client, database: Database) -> None:
+    keys = [await new_key(database, Role.VIEWER) for _ in range(10)]
+    answers = await asyncio.gather(*(tried(client, key) for key in keys * 4))
+    assert {answer.status for answer in answers} == {200}
 
 
 async def test_no_key_is_no_guess(client: Client) -> None:

@@ -1,8 +1,5 @@
-"""Whatever is asked, the answer is data or a coded mistake of the client, and no fault is logged.
-
-Asked are operations of schemathesis, right and wrong ones, over the whole schema; documents with a few
-characters changed; bytes.
-"""
+"""Whatever is asked, the answer is data or a coded mistake of the client, and no fault is logged: what
+schemathesis asks, right and wrong, over the whole schema; documents with a few characters changed; bytes."""
 
 import json
 import re
