@@ -58,7 +58,6 @@ class Authenticator:
         self._guesses = Guesses(max_wrong_keys_per_minute)
         self._most = max_wrong_keys_per_minute
         self._known: OrderedDict[str, tuple[float, Viewer]] = OrderedDict()
-        self._looking: dict[tuple[str, str], asyncio.Task[Viewer | None]] = {}
         self._noted: OrderedDict[str, float] = OrderedDict()
         self._notes: set[asyncio.Task[None]] = set()
 
@@ -71,40 +70,22 @@ class Authenticator:
         secret = secret_in(authorization)
         if secret is None:
             return None
-        viewer = await self._found(address, hash_of(secret))
-        if viewer is not None:
-            self._note_use(viewer.key_id)
-        return viewer
+        secret_hash = hash_of(secret)
+        if self._guesses.knows(address, secret_hash):
+            return await self._found(address, secret_hash)
+        async with self._guesses.turn(address):
+            seconds = self._guesses.wait(address, secret_hash)
+            if seconds:
+                raise TooManyWrongKeys(self._most, math.ceil(seconds))
+            return await self._found(address, secret_hash)
 
     async def _found(self, address: str, secret_hash: str) -> Viewer | None:
-        """Thousands who come back at once with one key are one guess and one look into the database; who
-        gets no viewer by a look that had begun before asks for another, as the key may be new."""
-        asked = (address, secret_hash)
-        looking = self._looking.get(asked)
-        if looking is None and self._remembered(secret_hash) is not None:
-            return await self._guess(address, secret_hash)
-        if looking is not None and (viewer := await asyncio.shield(looking)) is not None:
-            return viewer
-        looking = self._looking.get(asked)
-        if looking is None:
-            looking = self._looking[asked] = asyncio.create_task(self._guess(address, secret_hash))
-            looking.add_done_callback(lambda done: self._looked(asked, done))
-        return await asyncio.shield(looking)
-
-    def _looked(self, asked: tuple[str, str], done: "asyncio.Task[Viewer | None]") -> None:
-        del self._looking[asked]
-        if not done.cancelled():
-            done.exception()  # whoever asked has got it, unless they have gone
-
-    async def _guess(self, address: str, secret_hash: str) -> Viewer | None:
-        seconds = self._guesses.wait(address, secret_hash)
-        if seconds:
-            raise TooManyWrongKeys(self._most, math.ceil(seconds))
         viewer = self._remembered(secret_hash) or await self._look_up(secret_hash)
         if viewer is None:
             self._guesses.wrong(address, secret_hash)
         else:
             self._guesses.right(address, secret_hash)
+            self._note_use(viewer.key_id)
         return viewer
 
     async def still_valid(self, key_ids: Collection[str]) -> set[str]:
@@ -143,11 +124,10 @@ class Authenticator:
             log.warning("use of a key was not noted", key_id=key_id, error=str(error))
 
     async def close(self) -> None:
-        """Gives up what is still to be noted or looked up."""
-        given_up = (*self._notes, *self._looking.values())
-        for each in given_up:
-            each.cancel()
-        await asyncio.gather(*given_up, return_exceptions=True)
+        """Gives up what is still to be noted."""
+        for note in tuple(self._notes):
+            note.cancel()
+        await asyncio.gather(*self._notes, return_exceptions=True)
 
 
 def secret_in(authorization: object) -> str | None:

@@ -102,6 +102,8 @@ class Settings(BaseSettings):
     max_document_fields: Annotated[int, Field(ge=10, le=100_000)] = 500
     max_document_directives: Annotated[int, Field(ge=0, le=10_000)] = 50
     max_document_operations: Annotated[int, Field(ge=1, le=1_000)] = 20
+    max_document_fragments: Annotated[int, Field(ge=0, le=10_000)] = 200
+    max_document_comparisons: Annotated[int, Field(ge=10, le=1_000_000)] = 2_000
     max_document_variables: Annotated[int, Field(ge=1, le=10_000)] = 100
     max_document_cost: Annotated[int, Field(ge=100, le=100_000_000)] = 200_000
     max_json_depth: Annotated[int, Field(ge=5, le=500)] = 64

@@ -109,7 +109,7 @@ class Documents:
             given = limits.tokens(query)
             if given > most:
                 raise beyond("Tokens of the document", most, given) from None
-            if limits.nesting(query) > MAX_NESTING:
+            if sum(map(query.count, "([{")) > MAX_NESTING and limits.nesting(query) > MAX_NESTING:
                 raise self._too_deep(query) from None
             present([error])
             raise Refused([error]) from None

@@ -38,7 +38,7 @@ from graphql import (
 )
 
 from app.errors import AppError, InvalidInput
-from app.graphql import values
+from app.graphql import merging, values
 from app.graphql.connections import DEFAULT_SIZE
 from app.graphql.failures import beyond, refused
 from app.graphql.fields import MAX_SIZE, WEIGHT
@@ -84,7 +84,8 @@ def check_text(query: str, settings: Settings) -> None:
 
 def tokens(query: str) -> int:
     """How many tokens a document has, comments not counted."""
-    return sum(1 for token in _TOKEN.finditer(query) if not token[0].startswith("#"))
+    found: list[str] = _TOKEN.findall(query)
+    return len(found) - sum(token[0] == "#" for token in found)
 
 
 def nesting(query: str) -> int:
@@ -122,7 +123,21 @@ def check_document(
         defined = operation.variable_definitions or ()
         if len(defined) > settings.max_document_variables:
             raise beyond("Variables of an operation", settings.max_document_variables, len(defined))
+    fragments = [node for node in document.definitions if isinstance(node, FragmentDefinitionNode)]
+    if len(fragments) > settings.max_document_fragments:
+        raise beyond("Fragments in the document", settings.max_document_fragments, len(fragments))
     _Walk(schema, document, settings, variables).check(operations)
+    _check_comparisons([*operations, *fragments], fragments, settings)
+
+
+def _check_comparisons(
+    definitions: Sequence[Node], fragments: Sequence[FragmentDefinitionNode], settings: Settings
+) -> None:
+    most, given, named = settings.max_document_comparisons, 0, {node.name.value: node for node in fragments}
+    for definition in definitions:
+        given += merging.comparisons(definition, named, most - given)
+        if given > most:
+            raise beyond("Pairs of the same field in one place, fragments included", most, given)
 
 
 class _Walk:
@@ -195,7 +210,7 @@ class _Walk:
     def _fragment(self, name: str, page: int) -> Weight:
         fragment = self._fragments.get(name)
         if fragment is None or name in self._open:  # validation has the better sentence for both
-            return Weight()
+            return Weight(fields=1)
         place = (name, page, self._repeating, self._count_weight)
         known = self._weights.get(place)
         if known is None:

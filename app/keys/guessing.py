@@ -1,7 +1,10 @@
 """Wrong keys, by the address they come from: a key that a person made up is not found by trying."""
 
+import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Any
@@ -21,28 +24,44 @@ class Guesses:
         self._per_minute = per_minute
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # how many, and at which moment
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._waiting: Counter[str] = Counter()
+
+    def knows(self, address: str, secret_hash: str) -> bool:
+        """Whether this key was right from there."""
+        return (_source(address), secret_hash) in self._known
+
+    @asynccontextmanager
+    async def turn(self, address: str) -> AsyncIterator[None]:
+        """Keys that nobody knows yet are looked up one after the other, so that a hundred at once are no more
+        guesses than a hundred in a row, and right ones are none."""
+        source = _source(address)
+        lock = self._turns.setdefault(source, asyncio.Lock())
+        self._waiting[source] += 1
+        try:
+            async with lock:
+                yield
+        finally:
+            self._waiting[source] -= 1
+            if not self._waiting[source]:
+                del self._waiting[source], self._turns[source]
 
     def wait(self, address: str, secret_hash: str) -> float:
-        """How many seconds this key has to wait; 0: it may be looked up, which counts unless it is right."""
-        source = _source(address)
-        if (source, secret_hash) in self._known:
+        """How many seconds this key has to wait; 0: it may be looked up."""
+        left = self._left_to(_source(address))
+        if left >= 1 or self.knows(address, secret_hash):
             return 0.0
-        left = self._left_to(source)
-        if left < 1:
-            return (1 - left) * 60 / self._per_minute
-        _keep(self._left, source, (left - 1, time.monotonic()), MAX_ADDRESSES)
-        return 0.0
+        return (1 - left) * 60 / self._per_minute
 
     def right(self, address: str, secret_hash: str) -> None:
         """The key was right."""
-        source = _source(address)
-        if (source, secret_hash) not in self._known:
-            _keep(self._left, source, (self._left_to(source) + 1, time.monotonic()), MAX_ADDRESSES)
-        _keep(self._known, (source, secret_hash), None, MAX_KNOWN)
+        _keep(self._known, (_source(address), secret_hash), None, MAX_KNOWN)
 
     def wrong(self, address: str, secret_hash: str) -> None:
-        """The key was wrong: one that is revoked meanwhile is a guess like any other."""
-        self._known.pop((_source(address), secret_hash), None)
+        """The key was wrong; one that was right before is revoked."""
+        source = _source(address)
+        self._known.pop((source, secret_hash), None)
+        _keep(self._left, source, (self._left_to(source) - 1, time.monotonic()), MAX_ADDRESSES)
 
     def _left_to(self, source: str) -> float:
         left, at = self._left.get(source, (float(self._per_minute), 0.0))

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from scripts.benchmarks import chaos as striking
-from scripts.benchmarks import delivering, queries, report, subscribe
+from scripts.benchmarks import delivering, queries, refused, report, subscribe
 from scripts.benchmarks import pages as big_pages
 from scripts.benchmarks.comparing import Differing
 from scripts.benchmarks.interrupts import ending_in_order
@@ -30,6 +30,22 @@ app = typer.Typer(
 @app.callback()
 def main() -> None:
     """Measures Carillon as real processes run it, each figure beside what the database could do at best."""
+
+
+@app.command("refused")
+def refuse(
+    repeat: Annotated[
+        int, typer.Option(min=1, max=99, help="How often each is asked; the least counts.")
+    ] = 5,
+) -> None:
+    """What hostile documents cost until they are refused, in milliseconds of the processor.
+
+    It **fails** if one is admitted, or costs 50 ms or more.
+    """
+    found = refused.measure(repeat)
+    report.show_refused(found)
+    if any(each.milliseconds >= refused.TARGET_MS for each in found):
+        raise typer.Exit(1)
 
 
 @app.command()

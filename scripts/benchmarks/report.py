@@ -10,6 +10,7 @@ from rich.table import Table
 from scripts.benchmarks import delivering
 from scripts.benchmarks.chaos import Tallies
 from scripts.benchmarks.places import PlaceName
+from scripts.benchmarks.refused import Refusal
 from scripts.benchmarks.send import Plan, Result
 
 _TITLES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
@@ -23,6 +24,17 @@ def show(plan: Plan, results: Sequence[Result]) -> None:
     )
     columns = [_column(plan, result) for result in results]
     _print_columns(title, [_TITLES[result.name] for result in results], columns)
+
+
+def show_refused(refusals: Sequence[Refusal]) -> None:
+    """Prints a line for each document."""
+    table = Table("document", "characters", "ms", "answer", title="Documents that are refused")
+    for column in table.columns[1:3]:
+        column.justify = "right"
+    for refusal in refusals:
+        answer = refusal.answer if len(refusal.answer) < 70 else f"{refusal.answer[:70]} ..."
+        table.add_row(refusal.name, f"{refusal.characters:,}", f"{refusal.milliseconds:.1f}", answer)
+    Console().print(table)
 
 
 def show_webhooks(plan: delivering.Plan, results: Sequence[delivering.Result]) -> None:

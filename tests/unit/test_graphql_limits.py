@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import strawberry
-from graphql import get_introspection_query
+from graphql import FragmentDefinitionNode, get_introspection_query, parse
 from strawberry.schema.config import StrawberryConfig
 
 from app.graphql.connections import connection
@@ -14,9 +14,12 @@ from app.graphql.documents import Documents
 from app.graphql.execution import CarillonSchema
 from app.graphql.failures import Refused
 from app.graphql.fields import query
+from app.graphql.merging import comparisons
 from app.graphql.nodes import Node
 from app.graphql.scalars import JSON, SCALARS
+from app.schema import schema
 from app.settings import Settings
+from scripts.benchmarks.hostile import REFUSED
 
 
 @strawberry.type(description="A leaf.")
@@ -40,6 +43,12 @@ class Query:
     @query(description="A few.", max_size=50)
     async def few(self, info: Info) -> list[Tree]: ...
 
+
+# What no limit catches is refused by the parser, or by validation, which is bounded by the limits.
+UNREADABLE = {"a string without an end", "digits"}
+VALIDATED = {"unknown fields", "unknown arguments", "unknown values", "a long name", "unused fragments"}
+VALIDATED |= {"introspection"}
+LIMITED = [name for name in REFUSED if name not in VALIDATED]
 
 SCHEMA = CarillonSchema(query=Query, config=StrawberryConfig(scalar_map=SCALARS))
 
@@ -84,10 +93,23 @@ def test_the_introspection_that_tools_send_is_admitted(descriptions: bool) -> No
         ("{ few { " + "id " * 500 + "} }", 500, 501),
         ("{ few { id" + " @skip(if: false)" * 51 + "} }", 50, 51),
         (" ".join(f"query q{n} {{ __typename }}" for n in range(21)), 20, 21),
+        ("{ few { id } }" + " ".join(f"fragment f{n} on Tree {{ id }}" for n in range(201)), 200, 201),
+        ("{ few { " + "id " * 64 + "} }", 2_000, 2_016),
         ("query (" + " ".join(f"$v{n}: Int" for n in range(101)) + ") { __typename }", 100, 101),
         ("{ " + "x { " * 16 + "id" + " }" * 17, 16, 17),
     ],
-    ids=["characters", "tokens", "aliases", "fields", "directives", "operations", "variables", "depth"],
+    ids=[
+        "characters",
+        "tokens",
+        "aliases",
+        "fields",
+        "directives",
+        "operations",
+        "fragments",
+        "comparisons",
+        "variables",
+        "depth",
+    ],
 )
 def test_limits_name_the_limit_and_what_was_given(document: str, limit: int, given: int) -> None:
     extensions = refusal(document)
@@ -213,3 +235,79 @@ def test_a_page_size_in_a_variable_counts_as_the_request_gives_it() -> None:
                 documents.admit(PAGED, {"n": n})
     with pytest.raises(Refused):
         documents.admit(PAGED)
+
+
+@pytest.mark.parametrize("name", LIMITED)
+def test_what_is_past_a_limit_is_never_validated(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def validate(*_: object, **__: object) -> list[Any]:
+        raise AssertionError("validated")
+
+    monkeypatch.setattr("app.graphql.documents.validate", validate)
+    with pytest.raises(Refused) as raised:
+        Documents(schema, Settings()).admit(REFUSED[name])
+    (error,) = raised.value.errors
+    assert error.extensions is not None
+    if name not in UNREADABLE:
+        assert error.extensions["code"] == "LIMIT_EXCEEDED"
+        assert error.extensions["details"]["given"] > error.extensions["details"]["limit"]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_every_hostile_document_is_refused_with_a_few_short_errors(name: str) -> None:
+    with pytest.raises(Refused) as raised:
+        Documents(schema, Settings()).admit(REFUSED[name])
+    assert 1 <= len(raised.value.errors) <= 21
+    for error in raised.value.errors:
+        assert (error.extensions or {})["code"] in ("LIMIT_EXCEEDED", "INVALID_INPUT")
+        assert len(error.message) < 1_100
+
+
+@pytest.mark.parametrize(
+    ("document", "pairs"),
+    [
+        ("{ viewer { name } }", 0),
+        ("{ viewer { name name } }", 1),
+        ("{ viewer { name } viewer { name } }", 2),
+        ("{ viewer { name } ... { viewer { name } ... { viewer { name } } } }", 6),
+        ("{ viewer { name: role name } ...f ...g ...f } fragment f on Query { viewer { name } } "
+         "fragment g on Query { viewer { role } }", 1 + 3 + 3 + 0),
+        ("{ viewer { ...f } } fragment f on Viewer { name name }", 1 + 1),
+        ("query a { viewer { name name } } query b { viewer { name name } }", 2),
+    ],
+)  # fmt: skip
+def test_pairs_are_counted_as_they_are_compared(document: str, pairs: int) -> None:
+    found = parse(document).definitions
+    fragments = {node.name.value: node for node in found if isinstance(node, FragmentDefinitionNode)}
+    assert sum(comparisons(node, fragments, 1_000) for node in found) == pairs
+
+
+WATCHED = "subscription { campaignsChanged { campaign { %s } } }"
+
+
+@pytest.mark.parametrize(
+    ("selection", "admitted"),
+    [
+        ("status stats { sent } sender { name }", True),
+        ("recipients { totalCount }", False),
+        ("targets { nodes { id } }", False),
+        ("preview { text }", False),
+        ('explain(targetId: "a") { outcome }', False),
+        ("...f } } } fragment f on Campaign { ... { ... { recipients { nodes { id } }", False),
+        ("segments { targets { totalCount } }", False),
+    ],
+)
+def test_subscriptions_select_nothing_that_is_much_to_read_each_time(selection: str, admitted: bool) -> None:
+    try:
+        Documents(schema, Settings()).admit(WATCHED % selection)
+        assert admitted
+    except Refused as refused:
+        assert not admitted, refused
+        assert "would be read for every event" in str(refused)
+
+
+def test_a_fragment_that_a_query_may_select_a_subscription_still_may_not() -> None:
+    both = """fragment f on Campaign { recipients { nodes { id } } }
+      query a { campaign(campaignId: "a") { ...f } }
+      subscription b { campaignsChanged { campaign { ...f } } }"""
+    with pytest.raises(Refused, match="cannot select recipients"):
+        Documents(schema, Settings()).admit(both)
