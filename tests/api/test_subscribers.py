@@ -190,7 +190,7 @@ def test_fields_depend_on_the_role_and_on_nothing_else_of_a_key() -> None:
 async def test_many_may_come_back_at_once_with_one_key(
     client: Client, campaigns: Campaigns, database: Database
 ) -> None:
-    """They are one guess, and one look into the database."""
+    """They are one guess."""
     fresh = another(client, await new_key(database, Role.VIEWER))
     async with asyncio.TaskGroup() as group:
         for _ in range(4 * MANY):
