@@ -4,6 +4,7 @@ sends it reads and renders as if it had never been.
 """
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AsyncExitStack
@@ -26,7 +27,12 @@ from app.sending.writing import BatchWriter, Entries
 log = structlog.get_logger(__name__)
 
 _VERSION = text("PRAGMA data_version")
-_READING = ThreadPoolExecutor(1, thread_name_prefix="ahead")  # of SQLite, whose statements let others run
+# Reads SQLite, whose statements let other threads run. Coming back from one, the sender waits at most so long
+# for a thread that renders; by default 5 ms, two dozen times a transaction.
+_SECONDS_TO_SWITCH = 0.0005
+_READING = ThreadPoolExecutor(
+    1, thread_name_prefix="ahead", initializer=partial(sys.setswitchinterval, _SECONDS_TO_SWITCH)
+)
 
 
 class Picked(NamedTuple):

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from scripts.benchmarks import chaos as striking
-from scripts.benchmarks import delivering, queries, refused, report, subscribe
+from scripts.benchmarks import delivering, queries, refused, report, sizes, subscribe
 from scripts.benchmarks import load as loading
 from scripts.benchmarks import pages as big_pages
 from scripts.benchmarks.campaign import TEMPLATES, TemplateName
@@ -252,6 +252,29 @@ def pages(
                 times = (f"{each * 1_000:.1f} ms" for each in spent)
                 rows.append([name, listed, f"{size:,}", variant, *times])
     report.table(["database", "list", "items", "execution", "whole", "processor", "statements"], rows)
+
+
+@app.command()
+def segments(
+    users: Annotated[
+        int, typer.Option(min=1_000, max=9_999_999, help="How many users there are.")
+    ] = 1_000_000,
+    repeat: Annotated[int, typer.Option(min=1, max=99, help="How often; medians count.")] = 3,
+    databases: Annotated[str, typer.Option(help="Which databases, with commas between.")] = ",".join(PLACES),
+    directory: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, exists=True, help="Where the databases are made. A short path."),
+    ] = None,
+) -> None:
+    """A filter by a custom field: its count, in short reads as segments are counted, and its first 100
+    targets, without an index and with the one that the README tells how to declare."""
+    rows = []
+    for name in _names(databases):
+        with TemporaryDirectory(prefix="car-", dir=directory, ignore_cleanup_errors=True) as made:
+            found = sizes.measure(name, Path(made), users, repeat)
+        for label, index, size, counted, page in found:
+            rows.append([name, label, index, f"{size:,}", f"{counted:.3f} s", f"{page:.3f} s"])
+    report.table(["database", "filter matches", "index", "size", "count", "first page"], rows)
 
 
 @app.command()

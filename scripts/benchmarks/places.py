@@ -24,6 +24,7 @@ PlaceName = Literal["sqlite", "postgresql"]
 PLACES: tuple[PlaceName, ...] = get_args(PlaceName)
 SENDER, SEGMENT = "sender", "everybody"
 _USERS_AT_ONCE = 5_000
+CITIES = 100
 
 
 def user_id(number: int) -> str:
@@ -159,5 +160,5 @@ def _user(number: int) -> dict[str, Any]:
         "role": "user",
         "language": "en",
         "teams": [],
-        "custom": {"plan": "pro", "number": number},
+        "custom": {"plan": "pro", "number": number, "city": f"city-{number % CITIES}"},
     }
