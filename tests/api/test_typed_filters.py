@@ -28,7 +28,7 @@ from tests.semantics.filtering import _begins_a_word
 SIZE = 18
 EACH = 4  # filters of one operator alone
 MIXED = 100  # of several
-AT_ONCE = 25
+AT_ONCE = 15
 OUTCOMES = [(1, None), (2, 1), (2, 4), (3, 9)]  # status and reason, as they are stored
 NAMES = [
     None,

@@ -86,7 +86,7 @@ async def started(database: Database, people: Sequence[str], cids: Sequence[str]
 
 async def run(database: Database, campaign_ids: list[str]) -> None:
     async def one() -> None:
-        worker = engine(database)
+        worker = engine(database, seconds_to_confirm=1.0)  # what all three want is not broken
         while "IN_PROGRESS" in [(await campaigning.read(database, each)).status for each in campaign_ids]:
             await worker.turn()
 
