@@ -22,6 +22,18 @@ from scripts.benchmarks.starting import starts
 from scripts.benchmarks.working import WorkerFailed
 from tests.chaos.strikes import KINDS
 
+BOTH = ",".join(PLACES)
+Databases = Annotated[str, typer.Option(help="Which databases, with commas between.")]
+Directory = Annotated[
+    Path | None,
+    typer.Option(
+        file_okay=False,
+        exists=True,
+        help="Where the databases are made for the time of the run: a directory on the disk in question. "
+        "Its path must be short (Unix sockets). By default the one for temporary files.",
+    ),
+]
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -56,22 +68,14 @@ def send(
         str, typer.Option(help="How many users the campaigns go to, with commas between.")
     ] = "60000,1000000",
     repeat: Annotated[int, typer.Option(min=1, max=99, help="How often all is measured; medians count.")] = 3,
-    databases: Annotated[str, typer.Option(help="Which databases, with commas between.")] = ",".join(PLACES),
+    databases: Databases = BOTH,
     workers: Annotated[str, typer.Option(help="How many processes send, with commas between.")] = "1,2",
     templates: Annotated[str, typer.Option(help="Which campaigns, with commas between.")] = ",".join(
         TEMPLATES
     ),
     naive: Annotated[int, typer.Option(min=0, help="How many recipients are sent one by one.")] = 2_000,
     quick: Annotated[bool, typer.Option("--quick", help="60,000 users, one worker, each kind once.")] = False,
-    directory: Annotated[
-        Path | None,
-        typer.Option(
-            file_okay=False,
-            exists=True,
-            help="Where the databases are made for the time of the run: a directory on the disk in question. "
-            "Its path must be short (Unix sockets). By default the one for temporary files.",
-        ),
-    ] = None,
+    directory: Directory = None,
 ) -> None:
     """Campaigns to many users, end to end, and the floor below which their time cannot go.
 
@@ -136,15 +140,8 @@ def load(
         list[str] | None,
         typer.Option(help=f"Only this part; may be repeated. One of: {', '.join(loading.PARTS)}."),
     ] = None,
-    databases: Annotated[str, typer.Option(help="Which databases, with commas between.")] = ",".join(PLACES),
-    directory: Annotated[
-        Path | None,
-        typer.Option(
-            file_okay=False,
-            exists=True,
-            help="Where the databases are made. Its path must be short (Unix sockets).",
-        ),
-    ] = None,
+    databases: Databases = BOTH,
+    directory: Directory = None,
 ) -> None:
     """How a running Carillon behaves while it sends; everything is asked of its API.
 
@@ -182,15 +179,8 @@ def webhooks(
         int, typer.Option(min=1_000, max=9_999_999, help="How many messages each campaign sends.")
     ] = 60_000,
     repeat: Annotated[int, typer.Option(min=1, max=99, help="How often all is measured; medians count.")] = 1,
-    databases: Annotated[str, typer.Option(help="Which databases, with commas between.")] = ",".join(PLACES),
-    directory: Annotated[
-        Path | None,
-        typer.Option(
-            file_okay=False,
-            exists=True,
-            help="Where the databases are made. Its path must be short (Unix sockets).",
-        ),
-    ] = None,
+    databases: Databases = BOTH,
+    directory: Directory = None,
 ) -> None:
     """Campaigns whose messages are told by webhook: how fast, and what that costs the campaign.
 
@@ -233,7 +223,7 @@ def pages(
     repeat: Annotated[
         int, typer.Option(min=1, max=99, help="How often; the least of each cost counts.")
     ] = 15,
-    databases: Annotated[str, typer.Option(help="Which databases, with commas between.")] = ",".join(PLACES),
+    databases: Databases = BOTH,
 ) -> None:
     """The targets of a segment with their users, up to 10,000 of them, and pages of other lists, from request
     to last byte, beside graphql-core's own execution of the same query; the run **fails** if answers differ.
@@ -260,11 +250,8 @@ def segments(
         int, typer.Option(min=1_000, max=9_999_999, help="How many users there are.")
     ] = 1_000_000,
     repeat: Annotated[int, typer.Option(min=1, max=99, help="How often; medians count.")] = 3,
-    databases: Annotated[str, typer.Option(help="Which databases, with commas between.")] = ",".join(PLACES),
-    directory: Annotated[
-        Path | None,
-        typer.Option(file_okay=False, exists=True, help="Where the databases are made. A short path."),
-    ] = None,
+    databases: Databases = BOTH,
+    directory: Directory = None,
 ) -> None:
     """A filter by a custom field: its count, in short reads as segments are counted, and its first 100
     targets, without an index and with the one that the README tells how to declare."""
@@ -282,7 +269,7 @@ def api(
     requests: Annotated[int, typer.Option(min=32, max=1_000_000, help="Of each variant and round.")] = 500,
     connections: Annotated[int, typer.Option(min=1, max=1_000, help="How many at a time.")] = 32,
     rounds: Annotated[int, typer.Option(min=1, max=99, help="How often; medians count.")] = 9,
-    databases: Annotated[str, typer.Option(help="Which databases, with commas between.")] = ",".join(PLACES),
+    databases: Databases = BOTH,
 ) -> None:
     """A dashboard's list, twenty campaigns with their stats, asked of one API process over and over.
 
@@ -322,11 +309,8 @@ def subscribed(
         int, typer.Option(min=1_000, max=9_999_999, help="How many users the campaign goes to.")
     ] = 200_000,
     sse: Annotated[bool, typer.Option("--sse", help="By event streams instead of WebSockets.")] = False,
-    databases: Annotated[str, typer.Option(help="Which databases, with commas between.")] = ",".join(PLACES),
-    directory: Annotated[
-        Path | None,
-        typer.Option(file_okay=False, exists=True, help="Where the databases are made; a short path."),
-    ] = None,
+    databases: Databases = BOTH,
+    directory: Directory = None,
 ) -> None:
     """Many subscribers of one campaign while it is sent, all asking the same of one API process.
 
@@ -364,11 +348,8 @@ def chaos(
     away: Annotated[
         float, typer.Option(min=0, max=3_600, help="For how many seconds Valkey is away.")
     ] = 60.0,
-    databases: Annotated[str, typer.Option(help="Which databases, with commas between.")] = ",".join(PLACES),
-    directory: Annotated[
-        Path | None,
-        typer.Option(file_okay=False, exists=True, help="Where all is stored for the time of the run."),
-    ] = None,
+    databases: Databases = BOTH,
+    directory: Directory = None,
 ) -> None:
     """Strikes a running Carillon at random moments, and counts what was lost.
 
