@@ -32,6 +32,19 @@ _SECONDS_BETWEEN_LOOKS = 0.05
 _SECONDS_WITHOUT_END = 600.0
 
 
+def definition(**given: Any) -> dict[str, Any]:
+    """A campaign to all users there are, into a channel of each one's own; `given` goes before."""
+    return {
+        "campaign_id": CAMPAIGN,
+        "sender_id": SENDER,
+        "segment_ids": [SEGMENT],
+        "message_template": {"text": TEXT},
+        "channel_template": {"type": "messaging", "id": "{{ receiver.id }}-news"},
+        "create_channels": True,
+        **given,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One campaign: seconds, bytes of the largest worker, and what it wrote."""
@@ -81,17 +94,7 @@ async def _run(
 
 async def _create(database: Database, campaign_id: str, message: Mapping[str, Any]) -> None:
     async with database.transaction() as session:
-        await service.create(
-            session,
-            {
-                "campaign_id": campaign_id,
-                "sender_id": SENDER,
-                "segment_ids": [SEGMENT],
-                "message_template": dict(message),
-                "channel_template": {"type": "messaging", "id": "{{ receiver.id }}-news"},
-                "create_channels": True,
-            },
-        )
+        await service.create(session, definition(campaign_id=campaign_id, message_template=dict(message)))
 
 
 async def _send(

@@ -16,8 +16,8 @@ from app.queue import Doorbell, Job
 from app.settings import load
 from app.webhooks import service as webhooks
 from scripts.benchmarks import receiving
-from scripts.benchmarks.campaign import CAMPAIGN, TEXT
-from scripts.benchmarks.places import SEGMENT, SENDER, Place, PlaceName, opened
+from scripts.benchmarks.campaign import CAMPAIGN, definition
+from scripts.benchmarks.places import Place, PlaceName, opened
 from scripts.benchmarks.receiving import Counted, Receiver
 from scripts.benchmarks.working import Worker, WorkerFailed, running
 
@@ -158,18 +158,7 @@ async def _prepare(database: Database, receiver: Receiver, kind: Kind) -> None:
             }
             endpoint = await webhooks.create(session, given, settings)
             receiver.trust(listener.path, endpoint.secret)
-        await campaigns.create(
-            session,
-            {
-                "campaign_id": CAMPAIGN,
-                "sender_id": SENDER,
-                "segment_ids": [SEGMENT],
-                "message_template": {"text": TEXT},
-                "channel_template": {"type": "messaging", "id": "{{ receiver.id }}-news"},
-                "create_channels": True,
-                "max_messages_per_second": kind.pace,
-            },
-        )
+        await campaigns.create(session, definition(max_messages_per_second=kind.pace))
 
 
 @dataclass

@@ -23,8 +23,8 @@ from app.keys import service as keys
 from app.keys.roles import Role
 from app.queue import Doorbell, Job
 from scripts.benchmarks import onlooking
-from scripts.benchmarks.campaign import CAMPAIGN, TEXT
-from scripts.benchmarks.places import SEGMENT, SENDER, PlaceName, opened
+from scripts.benchmarks.campaign import CAMPAIGN, definition
+from scripts.benchmarks.places import PlaceName, opened
 from scripts.benchmarks.working import Worker, WorkerFailed, running, started
 
 STATS = "status stats { asOf planned progress targets pending sent skipped failed messagesSent }"
@@ -162,18 +162,7 @@ def _check(seen: Seen) -> None:
 async def _prepare(database: Database, kind: Kind) -> str:
     async with database.transaction() as session:
         _, secret = await keys.create(session, "bench", Role.ADMIN)
-        await service.create(
-            session,
-            {
-                "campaign_id": CAMPAIGN,
-                "sender_id": SENDER,
-                "segment_ids": [SEGMENT],
-                "message_template": {"text": TEXT},
-                "channel_template": {"type": "messaging", "id": "{{ receiver.id }}-news"},
-                "create_channels": True,
-                "max_messages_per_second": kind.pace,
-            },
-        )
+        await service.create(session, definition(max_messages_per_second=kind.pace))
     return secret
 
 
