@@ -70,11 +70,17 @@ def listen(host: str, port: int) -> socket.socket:
             family, _, _, _, address = socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )[0]
-            return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+            return knowing_its_protocol(socket.create_server(address[:2], family=family, backlog=BACKLOG))
         except OSError as error:
             if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
                 raise Stop(ExitCode.PORT_BUSY, _why(host, port, error)) from error
             time.sleep(0.05)
+
+
+def knowing_its_protocol(listening: socket.socket) -> socket.socket:
+    """The same socket, asked for its protocol. `create_server` leaves that open, and asyncio lets only TCP
+    that is called so send at once: an answer's second half waited 40 ms for the peer to confirm the first."""
+    return socket.socket(fileno=listening.detach())
 
 
 def _why(host: str, port: int, error: OSError) -> str:

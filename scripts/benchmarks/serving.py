@@ -26,6 +26,7 @@ from app.database import Database
 from app.graphql import limits
 from app.graphql.context import Context
 from app.graphql.execution import Operations
+from app.instance import knowing_its_protocol
 from app.keys import service
 from app.keys.roles import Role
 from app.main import create_app
@@ -93,7 +94,7 @@ def main(database_url: str, redis_url: str, variant: Variant) -> None:
     """Serves."""
     _vary(variant)
     settings = load(database_url=database_url, data_dir=Path(database_url.removeprefix("sqlite:///")).parent)
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = knowing_its_protocol(socket.create_server(("127.0.0.1", 0)))
     app = create_app(settings, redis_url)
     server = Server(app, Config(Costs(app), settings))
     gc.freeze()

@@ -17,6 +17,7 @@ from app import valkey
 from app.database import Database
 from app.keys import service
 from app.keys.roles import Role
+from app.instance import knowing_its_protocol
 from app.main import create_app
 from app.server import Server
 from app.settings import Settings, load
@@ -71,7 +72,7 @@ class Served(Server):
 @contextlib.asynccontextmanager
 async def serving(settings: Settings, redis_url: str) -> AsyncIterator[str]:
     """The application on a free port; gives its address, and stops it as SIGTERM would."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with knowing_its_protocol(socket.create_server(("127.0.0.1", 0))) as listening:
         app = create_app(settings, redis_url)
         server = Served(app, Config(app, settings))
         running = asyncio.create_task(server.serve(sockets=[listening]))
