@@ -15,9 +15,9 @@ from starlette.applications import Starlette
 
 from app import valkey
 from app.database import Database
+from app.instance import knowing_its_protocol
 from app.keys import service
 from app.keys.roles import Role
-from app.instance import knowing_its_protocol
 from app.main import create_app
 from app.server import Server
 from app.settings import Settings, load
