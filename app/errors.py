@@ -7,11 +7,14 @@ Anything else that is raised is a fault: it is logged with a traceback and never
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+MAX_NUMBER = 2**53 - 1  # the largest integer that every client can read
+
 
 class AppError(Exception):
     """An expected failure: `code` for programs, the message for people, `path` into the input.
 
-    `details` carries what a program needs to react (limit, given, campaignIds, line, column ...).
+    `details` carries what a program needs to react (limit, given, campaignIds, line, column ...). An integer
+    that not every client could read is the nearest that each can.
     """
 
     code = "INTERNAL"
@@ -22,12 +25,25 @@ class AppError(Exception):
         super().__init__(message)
         self.message = message
         self.path = tuple(str(part) for part in path)
-        self.details = dict(details) if details else None
+        self.details: dict[str, Any] | None = _readable(dict(details)) if details else None
 
     def under(self, *prefix: str | int) -> "AppError":
         """The same error seen from further out: `prefix` goes before its path."""
         self.path = (*(str(part) for part in prefix), *self.path)
         return self
+
+
+def _readable(value: Any) -> Any:
+    """The same with every integer in it within what clients can read."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return max(-MAX_NUMBER, min(value, MAX_NUMBER))
+    if isinstance(value, dict):
+        return {name: _readable(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_readable(each) for each in value]
+    return value
 
 
 class InvalidInput(AppError):

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -11,24 +11,26 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from app.auth import Authenticator
 from app.campaigns.overview import Overview
 from app.campaigns.watching import Watching
 from app.database import Database
+from app.errors import NotFound
 from app.graphql.context import Services
 from app.graphql.execution import Operations
 from app.graphql.explorer import Explorer
 from app.graphql.http import HttpTransport
 from app.graphql.streams import OpenStreams
-from app.graphql.websocket import WebSocketTransport
+from app.graphql.websocket import WebSocketTransport, deny
 from app.health import Readiness
 from app.progress import Listener, Publisher
 from app.queue import Doorbell
 from app.schema import schema
 from app.settings import Settings
 
-HTTP_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]  # the transport refuses most
 CODES = {404: "NOT_FOUND"}
 
 PAGE = """<!doctype html>
@@ -101,16 +103,33 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
             Route("/", _page),
             Route("/healthz", _alive),
             Route("/readyz", ready),
-            Route("/graphql", graphql, methods=HTTP_METHODS),
+            Route("/graphql", _EveryMethod(graphql)),
             WebSocketRoute("/graphql", websocket.handle),
+            WebSocketRoute("/{path:path}", _no_websocket),
             *(explorer.routes() if explorer is not None else ()),
         ],
         middleware=_cors(settings),
         exception_handlers={HTTPException: _refused},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # behind a proxy that ends TLS it would lead to plain HTTP
     app.state.streams = streams
     return app
+
+
+class _EveryMethod:
+    """An endpoint that refuses methods itself: Starlette knows but those that it is told of."""
+
+    def __init__(self, answer: Callable[[Request], Awaitable[Response]]) -> None:
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._answer(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+
+async def _no_websocket(socket: WebSocket) -> None:
+    await deny(socket, 404, NotFound("WebSockets are opened at /graphql."))
 
 
 def _cors(settings: Settings) -> list[Middleware]:

@@ -5,14 +5,14 @@ uvicorn waits for ever, and keeps what is not read.
 """
 
 import asyncio
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 import h11
-import orjson
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
@@ -21,6 +21,7 @@ from websockets.frames import Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
+from app import handshakes
 from app.settings import Settings
 
 SECONDS_FOR_OPEN_CONNECTIONS = 1
@@ -34,8 +35,7 @@ ADMITTED = "carillon.admitted"  # an extension of a WebSocket's scope: call it o
 PUSH = "carillon.push"
 _SENTENCES = {
     400: "This is no HTTP request.",
-    408: "The request did not come within {seconds:g} seconds.",
-    431: "The request's first line and headers have more than {bytes:,} bytes, which is the limit.",
+    501: "Bodies come with Content-Length or Transfer-Encoding: chunked, and in no other coding.",
 }
 
 
@@ -92,10 +92,43 @@ class _Reader:
             self._timer = None
 
 
+class _Connection(h11.Connection):
+    """h11's, which by itself bounds a head only while it is incomplete."""
+
+    def __init__(self, max_head_bytes: int) -> None:
+        super().__init__(h11.SERVER, max_head_bytes)
+        self._max_head_bytes = max_head_bytes
+        self.head_bytes = 0
+
+    def next_event(self) -> Any:
+        """The next event. Raises RemoteProtocolError (431) for a request whose head is too large, whether it
+        is complete or not; `head_bytes` says how large."""
+        if self.their_state is not h11.IDLE:
+            return super().next_event()
+        self.head_bytes = self._waiting()
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self.head_bytes -= self._waiting()
+            if self.head_bytes > self._max_head_bytes:
+                raise h11.RemoteProtocolError("Head too large", error_status_hint=431)
+        return event
+
+    def given(self) -> int:
+        """How large the head is, or what else was too long to be waited for any more."""
+        return max(self.head_bytes, self._waiting())
+
+    def _waiting(self) -> int:
+        return len(self.trailing_data[0])
+
+
 class Http(H11Protocol):
     """A connection that speaks HTTP."""
 
     config: Config
+
+    def __init__(self, config: Config, *arguments: Any, **named: Any) -> None:
+        super().__init__(config, *arguments, **named)
+        self.conn = self._bounded = _Connection(config.settings.max_header_bytes)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Waits for a request, not for ever."""
@@ -154,27 +187,38 @@ class Http(H11Protocol):
         self._deadline = None
         if self._silent:
             self._end()
-        else:
-            self._refuse(408)
+            return
+        seconds = self.config.settings.request_timeout_seconds
+        sentence = f"The request did not come within {seconds:g} seconds."
+        self._refuse(408, sentence, {"limit": seconds, "given": seconds})
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """The WebSocket's protocol takes over."""
+        """The WebSocket's protocol takes over, if its library can read the request at all: it does not answer
+        what it cannot."""
         self._cancel_deadline()
-        super().handle_websocket_upgrade(event)
+        headers = dict(self.headers)
+        if large := handshakes.too_large(event.target, self.headers):
+            self._refuse(431, *large)
+        elif b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0":
+            self._refuse(400, "A WebSocket's handshake has no body.")
+        else:
+            super().handle_websocket_upgrade(event)
 
     def send_400_response(self, msg: str) -> None:
         """Says what h11 found wrong, in JSON like every other refusal."""
-        self._refuse(getattr(sys.exc_info()[1], "error_status_hint", 400))
+        status = getattr(sys.exc_info()[1], "error_status_hint", 400)
+        if status != 431:
+            self._refuse(status, _SENTENCES.get(status, _SENTENCES[400]))
+            return
+        limit = self.config.settings.max_header_bytes
+        sentence = f"The request's first line and headers have more than {limit:,} bytes, which is the limit."
+        self._refuse(status, sentence, {"limit": limit, "given": self._bounded.given()})
 
-    def _refuse(self, status: int) -> None:
+    def _refuse(self, status: int, sentence: str, details: Mapping[str, float] | None = None) -> None:
+        """Answers, unless an answer has begun, and closes. `details` are of a limit."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            settings = self.config.settings
-            sentence = _SENTENCES.get(status, _SENTENCES[400]).format(
-                seconds=settings.request_timeout_seconds, bytes=settings.max_header_bytes
-            )
-            code = "INVALID_INPUT" if status == 400 else "LIMIT_EXCEEDED"
-            body = orjson.dumps({"errors": [{"message": sentence, "extensions": {"code": code}}]})
-            headers = [("content-type", "application/json; charset=utf-8"), ("connection", "close")]
+            body = handshakes.errors("LIMIT_EXCEEDED" if details else "INVALID_INPUT", sentence, details)
+            headers = [("content-type", handshakes.JSON), ("connection", "close")]
             for event in (
                 h11.Response(
                     status_code=status,
@@ -224,7 +268,9 @@ class WebSocket(WebSocketsSansIOProtocol):
 
     def __init__(self, config: Config, *arguments: Any, **named: Any) -> None:
         super().__init__(config, *arguments, **named)
-        self.conn.max_message_size = config.settings.max_body_bytes_without_key
+        self.conn = handshakes.Handshake(
+            max_size=config.settings.max_body_bytes_without_key, logger=logging.getLogger("uvicorn.error")
+        )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Watches what is read: while anything waits, nothing more is sent."""
@@ -244,6 +290,12 @@ class WebSocket(WebSocketsSansIOProtocol):
             extensions: dict[str, Any] = self.scope["extensions"]
             extensions[ADMITTED] = self._admit
             extensions[PUSH] = self.push
+
+    async def send(self, message: Any) -> None:
+        """What the application says. A handshake that it refused is complete: uvicorn would miss its end."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
 
     def _admit(self) -> None:
         self.conn.max_message_size = self.config.ws_max_size

@@ -7,7 +7,8 @@ from typing import Any, NoReturn
 from starlette.requests import Request
 
 from app.errors import InvalidInput, LimitExceeded
-from app.graphql.failures import Refused, refused
+from app.graphql.failures import Refused, beyond, refused
+from app.settings import Settings
 
 
 async def read(request: Request, limit: int) -> bytes:
@@ -28,11 +29,13 @@ class _NoConstant(ValueError):
 
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_BRACKETS = re.compile(r"[\[{]+|[\]}]+")
 
 
-def decode(body: bytes | str, max_values: int, what: str = "The body") -> Any:
-    """The value of strict JSON in UTF-8 that holds at most so many values; `what` it is, for the sentence.
-    Raises Refused (400)."""
+def decode(body: bytes | str, settings: Settings, what: str = "The body") -> Any:
+    """The value of strict JSON in UTF-8 that holds no more values than the settings allow; `what` it is, for
+    the sentence. Raises Refused (400)."""
+    max_values = settings.max_json_values
     try:
         text = body if isinstance(body, str) else body.decode()
         if (
@@ -50,7 +53,8 @@ def decode(body: bytes | str, max_values: int, what: str = "The body") -> Any:
     except UnicodeDecodeError:
         raise _invalid(f"{what} is not UTF-8.") from None
     except RecursionError:
-        raise refused(LimitExceeded("The JSON is nested too deeply."), status=400) from None
+        levels = _levels(_STRING.sub("", text))
+        raise beyond("Levels of the JSON", settings.max_json_depth, levels, status=400) from None
     except json.JSONDecodeError as error:
         raise _invalid(f"{what} is not JSON (line {error.lineno}, column {error.colno}).") from None
     except _NoConstant as constant:
@@ -63,6 +67,15 @@ def decode(body: bytes | str, max_values: int, what: str = "The body") -> Any:
 def _punctuation(text: str) -> int:
     """At most how many values JSON without strings has, but for one. Costs a tenth of reading it."""
     return text.count(",") + text.count("[") + text.count("{")
+
+
+def _levels(text: str) -> int:
+    """How deep brackets of JSON without strings stand within brackets."""
+    deepest = depth = 0
+    for run in _BRACKETS.finditer(text):
+        depth += len(run[0]) if run[0][0] in "[{" else -len(run[0])
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _no_constant(constant: str) -> NoReturn:

@@ -10,10 +10,10 @@ from graphql import (
     FieldNode,
     GraphQLError,
     GraphQLSyntaxError,
+    MaxIntrospectionDepthRule,
     OperationDefinitionNode,
     ValidationRule,
     parse,
-    recommended_rules,
     specified_rules,
     validate,
 )
@@ -26,13 +26,15 @@ from app.graphql import limits
 from app.graphql.coercion import shown
 from app.graphql.columnwise import Understood
 from app.graphql.failures import Refused, beyond, present, refused
+from app.graphql.introspection import ShallowIntrospection
 from app.settings import Settings
 
 MAX_REMEMBERED = 500
 MAX_REMEMBERED_CHARACTERS = 10_000
 MAX_ERRORS = 20
 MAX_NESTING = 100  # brackets within brackets: the parser gives up at some 300
-RULES = (*specified_rules, *recommended_rules, MaybeNullValidationRule, OneOfInputValidationRule)
+GENERAL_RULES = [rule for rule in specified_rules if rule is not MaxIntrospectionDepthRule]
+RULES = (*GENERAL_RULES, ShallowIntrospection, MaybeNullValidationRule, OneOfInputValidationRule)
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,13 @@ from typing import Any
 import structlog
 from graphql import GraphQLError
 
-from app.errors import AppError, Invalid, InvalidInput, LimitExceeded
+from app.errors import MAX_NUMBER, AppError, Invalid, InvalidInput, LimitExceeded
 from app.graphql.errors import extensions_of
 from app.ids import new_uuid
 
 log = structlog.get_logger(__name__)
 
 INTERNAL = "INTERNAL"
-MAX_GIVEN = 2**53 - 1  # the largest integer that every client can read
 MAX_MESSAGE = 1_000  # characters of what GraphQL says of a document: it cites names of any length
 INVALID_INPUT = InvalidInput.code
 
@@ -35,11 +34,11 @@ def refused(failure: AppError, status: int | None = None) -> Refused:
     return Refused([GraphQLError(failure.message, extensions=extensions_of(failure))], status)
 
 
-def beyond(what: str, limit: int, given: int) -> Refused:
+def beyond(what: str, limit: int, given: int, status: int | None = None) -> Refused:
     """The refusal of a request that is past one of the limits."""
-    given = min(given, MAX_GIVEN)
+    given = min(given, MAX_NUMBER)
     message = f"{what}: {given:,} were given, {limit:,} are allowed."
-    return refused(LimitExceeded(message, details={"limit": limit, "given": given}))
+    return refused(LimitExceeded(message, details={"limit": limit, "given": given}), status)
 
 
 def present(errors: Iterable[GraphQLError]) -> None:

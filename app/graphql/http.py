@@ -82,7 +82,7 @@ class HttpTransport:
             return _problem(415, "Bodies may not be compressed.", media_type)
         if http.method == "POST" and not media.is_json(http.headers.get("content-type", "")):
             return _problem(415, "Send Content-Type: application/json.", media_type, {"accept": media.JSON})
-        request = _requested(http, body, settings.max_json_values)
+        request = _requested(http, body, settings)
         return await self._answer(http, request, viewer, media_type)
 
     async def _answer(self, http: HttpRequest, request: Request, viewer: Viewer, media_type: str) -> Response:
@@ -211,14 +211,14 @@ async def _cancelled(*tasks: "asyncio.Task[Any] | None") -> None:
     await asyncio.gather(*running, return_exceptions=True)
 
 
-def _requested(http: HttpRequest, body: bytes, max_values: int) -> Request:
+def _requested(http: HttpRequest, body: bytes, settings: Settings) -> Request:
     if http.method == "POST":
-        return Request.of(bodies.decode(body, max_values))
+        return Request.of(bodies.decode(body, settings))
     given: dict[str, Any] = dict(http.query_params)
     for name in ("variables", "extensions"):
         if name in given:
             given[name] = (
-                bodies.decode(given[name], max_values, f"The parameter {name}") if given[name] else None
+                bodies.decode(given[name], settings, f"The parameter {name}") if given[name] else None
             )
     if "query" not in given:
         raise refused(InvalidInput("Give the document in the parameter `query`."), status=400)

@@ -6,6 +6,8 @@ from typing import Any
 from app.errors import AppError, InvalidInput, LimitExceeded
 from app.validation import MAX_INTEGER, MIN_INTEGER
 
+_TEXT = "text must contain neither NUL nor half of a surrogate pair"
+
 
 def storable(text: str) -> bool:
     """Whether both databases can hold this text: without NUL, without halves of surrogate pairs."""
@@ -50,7 +52,7 @@ def check(variables: dict[str, Any], max_depth: int) -> None:
 def check_text(text: str, path: tuple[str | int, ...] = ()) -> None:
     """Raises InvalidInput unless the text can be stored."""
     if not storable(text):
-        raise _invalid(path, "text must contain neither NUL nor half of a surrogate pair")
+        raise _invalid(path, _TEXT)
 
 
 def _children(
@@ -59,12 +61,13 @@ def _children(
     if isinstance(value, list):
         return [(item, (*path, position)) for position, item in enumerate(value)]
     for key in value:
-        check_text(key, path)
+        if not storable(key):
+            raise _invalid(path, _TEXT, "A name in `variables`" if not path else None)
     return [(item, (*path, key)) for key, item in value.items()]
 
 
-def _invalid(path: tuple[str | int, ...], sentence: str) -> AppError:
-    place = ".".join(str(part) for part in path)
+def _invalid(path: tuple[str | int, ...], sentence: str, where: str | None = None) -> AppError:
+    place = where or ".".join(str(part) for part in path)
     return InvalidInput(
         f"{place or 'The document'}: {sentence}.",
         details={"path": [str(part) for part in path]} if path else None,

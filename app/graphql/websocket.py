@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 
 import orjson
 from graphql import OperationType
+from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from app import wire
 from app.auth import Authenticator, TooManyWrongKeys, Viewer
-from app.errors import LimitExceeded
-from app.graphql import bodies
+from app.errors import AppError, Forbidden, LimitExceeded
+from app.graphql import bodies, media
 from app.graphql.context import Context
 from app.graphql.execution import Operations, Request, refusal
 from app.graphql.failures import INTERNAL, Refused, beyond, log_fault, refused
@@ -51,7 +52,8 @@ class WebSocketTransport:
         """One connection, from handshake to close. A page of an origin that is not allowed gets a 403."""
         origin = socket.headers.get("origin")
         if origin is not None and not self._allowed(origin, socket.headers.get("host", "")):
-            await socket.close()  # before it is accepted: HTTP 403
+            sentence = "Pages of this origin may not connect: CARILLON_CORS_ORIGINS names those that may."
+            await deny(socket, 403, Forbidden(sentence))
             return
         if PROTOCOL not in socket.scope["subprotocols"]:
             await socket.accept()
@@ -63,6 +65,12 @@ class WebSocketTransport:
     def _allowed(self, origin: str, host: str) -> bool:
         listed = self.settings.cors_origins
         return "*" in listed or origin.lower() in (one.lower() for one in listed) or _same(origin, host)
+
+
+async def deny(socket: WebSocket, status: int, failure: AppError) -> None:
+    """Answers a handshake as any other request would be, instead of accepting it."""
+    body = orjson.dumps(refusal(refused(failure)))
+    await socket.send_denial_response(Response(body, status, media_type=f"{media.JSON}; charset=utf-8"))
 
 
 def _same(origin: str, host: str) -> bool:
@@ -145,7 +153,7 @@ class Connection:
         if len(text) > limit:
             raise Closing(4400, f"A message may have {limit:,} bytes")
         try:
-            message = bodies.decode(text, settings.max_json_values, "The message")
+            message = bodies.decode(text, settings, "The message")
         except Refused as failure:
             raise Closing(4400, str(failure)) from None
         if not isinstance(message, dict) or not isinstance(message.get("type"), str):

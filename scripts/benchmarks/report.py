@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from scripts.benchmarks import delivering, load
@@ -155,6 +156,12 @@ def _print(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, b
         highlight=False,
         soft_wrap=True,
     )
+
+
+def progressing(console: Console) -> Progress:
+    """A bar for each task: what is done now, how much of it, and for how long."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    return Progress(*columns, console=console)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -9,11 +9,13 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from rich.progress import Progress
 
 from app import valkey
 from app.campaigns import service
@@ -90,20 +92,28 @@ def kinds(plan: Plan) -> list[Kind]:
     return found
 
 
-def measure(name: PlaceName, plan: Plan, say: Callable[[str], None]) -> list[Seen]:
-    """Each kind in turn. Raises `Incomplete` and `WorkerFailed`."""
+def measure(name: PlaceName, plan: Plan, progress: Progress) -> list[Seen]:
+    """Each kind in turn; shows how far it is. Raises `Incomplete` and `WorkerFailed`."""
+    task = progress.add_task("", total=len(kinds(plan)))
+
+    def say(what: str) -> None:
+        progress.update(task, description=f"{name}: {what}")
+        if not progress.console.is_terminal:  # where no bar is drawn before the end
+            progress.console.print(f"{name}: {what}", highlight=False)
+
     with tempfile.TemporaryDirectory(prefix="car-", dir=plan.directory, ignore_cleanup_errors=True) as made:
         directory = Path(made)
-        say(f"{name}: a database with {plan.users:,} users")
+        say(f"a database with {plan.users:,} users")
         queue = valkey.start(directory / "valkey")
         seen = []
         try:
             with opened(name, directory, plan.users) as place:
                 for kind in kinds(plan):
-                    say(f"{name}: {kind.subscribers:,} subscribers, {kind.label}")
+                    say(f"{kind.subscribers:,} subscribers, {kind.label}")
                     url = place.fresh()
                     seen.append(asyncio.run(_run(url, queue.url, directory / "w", kind, plan)))
                     place.drop(url)
+                    progress.advance(task)
         finally:
             queue.stop()
     _check_same(seen)

@@ -125,6 +125,33 @@ async def test_it_is_said_what_is_wrong_with_a_body(client: Client, body: bytes,
     assert answer["errors"][0]["message"] == sentence
 
 
+async def test_json_that_is_nested_too_deeply_is_told_the_limit(client: Client) -> None:
+    nested = "[" * 20_000
+    _, _, answer = await post(client, f'{{"a": "[[[", "b": {nested}'.encode())
+    (error,) = answer["errors"]
+    assert error["message"] == "Levels of the JSON: 20,001 were given, 64 are allowed."
+    assert error["extensions"]["details"] == {"limit": 64, "given": 20_001}
+    parameters = {"query": "{ __typename }", "variables": nested[:5_000]}
+    async with client.http.get(client.url, params=parameters, headers=client.headers) as response:
+        (error,) = (await response.json())["errors"]
+    assert error["extensions"] == {"code": "LIMIT_EXCEEDED", "details": {"limit": 64, "given": 5_000}}
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        (
+            rb'{"\udfff": 1}',
+            "A name in `variables`: text must contain neither NUL nor half of a surrogate pair.",
+        ),
+        (rb'{"a": {"\udfff": 1}}', "a: text must contain neither NUL nor half of a surrogate pair."),
+    ],
+)
+async def test_it_is_said_where_a_name_is_no_text(client: Client, variables: bytes, sentence: str) -> None:
+    _, _, answer = await post(client, b'{"query": "{ __typename }", "variables": %s}' % variables)
+    assert answer["errors"][0]["message"] == sentence
+
+
 async def test_chunked_bodies_are_limited_too(client: Client) -> None:
     async def endless() -> AsyncIterator[bytes]:
         for _ in range(20):
@@ -181,13 +208,21 @@ async def test_get_reads_and_never_changes(client: Client) -> None:
 
 
 async def test_other_methods_and_types_are_refused(client: Client) -> None:
-    for method in ("PUT", "DELETE", "PATCH", "OPTIONS"):
+    for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "TRACE", "FOO"):
         async with client.http.request(method, client.url, headers=client.headers) as response:
             assert response.status == 405
-            assert "POST" in response.headers["allow"]
+            assert response.headers["allow"] == "GET, POST"
     status, headers, _ = await post(client, b'{"query": "{ __typename }"}', accept="text/html")
     assert status == 406
     assert headers["Content-Type"].startswith(GRAPHQL)
+
+
+async def test_an_address_with_a_slash_at_its_end_is_another(client: Client) -> None:
+    async with client.http.post(
+        f"{client.url}/", json={"query": "{ __typename }"}, headers=client.headers, allow_redirects=False
+    ) as response:
+        assert response.status == 404
+        assert (await response.json())["errors"][0]["extensions"]["code"] == "NOT_FOUND"
 
 
 @pytest.mark.parametrize("given", ["", "nonsense", "QXBpS2V5", "Tm90aGluZzox", "UXVlcnk6MQ==", "Tm9kZTox"])

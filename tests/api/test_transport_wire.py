@@ -12,6 +12,9 @@ from tests.api.conftest import eventually, serving
 from tests.api.raw import BINARY, CONTINUATION, PING, TEXT, connected, frame, text, upgraded
 
 HEAD = b"POST /graphql HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+UPGRADE = b"GET /graphql HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+KEY = b"sec-websocket-key: eHh4eHh4eHh4eHh4eHh4eA==\r\n"
+CODES = {403: "FORBIDDEN", 404: "NOT_FOUND", 413: "LIMIT_EXCEEDED", 431: "LIMIT_EXCEEDED"}
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
@@ -58,6 +61,24 @@ async def patient(settings: Settings, valkey_url: str) -> AsyncIterator[str]:
         (b"GET / HTTP/1.1\r\nhost: x\r\na: " + b"b" * 17_000, 431),
         (b"GET /" + b"a" * 17_000, 431),
         (HEAD + b"transfer-encoding: chunked\r\n\r\n" + b"1" * 17_000, 431),
+        (b"GET / HTTP/1.1\r\nhost: x\r\na: " + b"b" * 17_000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nhost: x\r\na: " + b" " * 17_000 + b"b\r\n\r\n", 431),
+        (b"GET /" + b"a" * 17_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", 431),
+        (HEAD + b"a: " + b"b" * 17_000 + b"\r\ncontent-length: 2\r\n\r\n{}", 431),
+        (HEAD + b"content-length: 99999999999999999999\r\nconnection: close\r\n\r\n", 413),
+        (UPGRADE + b"sec-websocket-version: 13\r\n\r\n", 400),
+        (UPGRADE + b"sec-websocket-key: eA==\r\nsec-websocket-version: 13\r\n\r\n", 400),
+        (UPGRADE + b"sec-websocket-key: \xff\xfe\r\nsec-websocket-version: 13\r\n\r\n", 400),
+        (UPGRADE + KEY + b"\r\n", 400),
+        (UPGRADE + KEY + b"sec-websocket-version: 12\r\n\r\n", 400),
+        (UPGRADE + KEY + b"sec-websocket-version: 13\r\nsec-websocket-protocol: ;\r\n\r\n", 400),
+        (UPGRADE + KEY + b"content-length: 2\r\n\r\n{}", 400),
+        (UPGRADE + KEY + b"transfer-encoding: chunked\r\n\r\n", 400),
+        (UPGRADE.replace(b"GET", b"POST") + KEY + b"sec-websocket-version: 13\r\n\r\n", 405),
+        (UPGRADE + KEY + b"sec-websocket-version: 13\r\norigin: https://evil.example\r\n\r\n", 403),
+        (UPGRADE.replace(b"/graphql", b"/readyz") + KEY + b"sec-websocket-version: 13\r\n\r\n", 404),
+        (UPGRADE + KEY + b"a: " + b"b" * 9_000 + b"\r\n\r\n", 431),
+        (UPGRADE + KEY + b"a: b\r\n" * 130 + b"\r\n", 431),
     ],
     ids=lambda value: repr(value[:50]) if isinstance(value, bytes) else None,
 )
@@ -68,8 +89,27 @@ async def test_what_is_no_http_is_told_so_in_json(
         await raw.send(sent)
         answered, body = await raw.answer()
     assert answered == status
-    assert body["errors"][0]["extensions"]["code"] in ("INVALID_INPUT", "LIMIT_EXCEEDED")
+    extensions = body["errors"][0]["extensions"]
+    assert extensions["code"] == CODES.get(status, "INVALID_INPUT")
+    if extensions["code"] == "LIMIT_EXCEEDED":
+        assert extensions["details"]["limit"] < extensions["details"]["given"] < 2**53
     assert not [record for record in caplog.records if record.levelname == "ERROR" or record.exc_info]
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+async def test_a_head_has_a_size_however_it_comes(patient: str, pieces: int) -> None:
+    for size in (16_000, 16_001):
+        head = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\na: "
+        head += b"b" * (size - len(head) - 4) + b"\r\n\r\n"
+        async with connected(patient) as raw:
+            await raw.send(head[: size // pieces])
+            await raw.send(head[size // pieces :])
+            status, body = await raw.answer()
+        if size == 16_000:
+            assert (status, body) == (200, {"status": "alive"})
+        else:
+            assert status == 431
+            assert body["errors"][0]["extensions"]["details"] == {"limit": 16_000, "given": size}
 
 
 @pytest.mark.parametrize(

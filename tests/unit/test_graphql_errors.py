@@ -8,7 +8,7 @@ from graphql import GraphQLError
 
 from app.errors import AppError, Conflict, Invalid, InvalidInput, LimitExceeded
 from app.graphql import media, values
-from app.graphql.errors import ErrorCode, user_errors
+from app.graphql.errors import ErrorCode, extensions_of, user_errors
 from app.graphql.failures import present
 from app.graphql.nodes import decode_id, encode_id, number_key
 from app.graphql.scalars import JSON, format_instant, parse_instant, parse_object
@@ -24,6 +24,16 @@ class Template:
 class Input:
     message_templates: list[Template]
     user_ids: list[str] | None = strawberry.UNSET
+
+
+@pytest.mark.parametrize("number", [2**53, 2**64, 10**40])
+def test_numbers_in_details_are_such_as_every_client_can_read(number: int) -> None:
+    details = {"given": number, "list": [{"left": -number}], "flag": True, "ratio": 0.5, "name": "n"}
+    failure = LimitExceeded("a", details=details)
+    largest = 2**53 - 1
+    expected = {"given": largest, "list": [{"left": -largest}], "flag": True, "ratio": 0.5, "name": "n"}
+    assert extensions_of(failure)["details"] == expected
+    assert user_errors(failure)[0].details == expected
 
 
 def test_user_errors_have_the_inputs_names_and_leave_json_keys_alone() -> None:

@@ -187,7 +187,7 @@ def test_pages_within_pages_are_too_much() -> None:
         ),
         (
             "{ __schema { types { fields { type { fields { type { fields { type { name }}}}}}}}}",
-            "INVALID_INPUT",
+            "LIMIT_EXCEEDED",
         ),
     ],
 )
@@ -195,6 +195,20 @@ def test_hostile_and_wrong_documents_are_refused_fast(document: str, code: str) 
     begun = time.process_time()
     assert refusal(document)["code"] == code
     assert time.process_time() - begun < 1
+
+
+@pytest.mark.parametrize("levels", range(1, 9))
+def test_questions_about_the_schema_have_one_limit(levels: int) -> None:
+    document = '{ __type(name: "Node") { ' + "fields { type { " * levels + "name" + " } }" * levels + " } }"
+    if levels < 3:
+        Documents(schema, Settings()).admit(document)
+        return
+    with pytest.raises(Refused) as raised:
+        Documents(schema, Settings()).admit(document)
+    (error,) = raised.value.errors
+    assert error.extensions is not None
+    assert error.extensions["code"] == "LIMIT_EXCEEDED"
+    assert error.extensions["details"]["limit"] < error.extensions["details"]["given"]
 
 
 def test_misspelt_fields_get_suggestions_where_the_schema_may_be_read() -> None:

@@ -248,7 +248,7 @@ class Subscription:
 
     @subscription(
         description="The campaign as it is now, then its newest state whenever status or stats change, at "
-        "most 10 times a second. Completes after STOPPED or COMPLETED was delivered; with follow only when "
+        "most five times a second. Completes after STOPPED or COMPLETED was delivered; with follow only when "
         "the campaign is deleted. Unknown id: NOT_FOUND.",
         shared=True,
     )
@@ -274,7 +274,7 @@ class Subscription:
 
     @subscription(
         description="Every scheduled, running or paused campaign, or those of campaignIds whatever their "
-        "status, as they are now; then every creation, change and deletion, at most 10 times a second a "
+        "status, as they are now; then every creation, change and deletion, at most five times a second a "
         "campaign. A campaign that ends is shown as it ended. Never completes by itself.",
         shared=True,
     )
