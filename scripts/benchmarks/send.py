@@ -42,7 +42,7 @@ class Case:
     workers: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Result:
     """What was measured on one kind of database; floors by users and recipients a transaction."""
 
@@ -76,8 +76,7 @@ def measure(name: PlaceName, plan: Plan, say: Say) -> Result:
                     if users == min(plan.users) and plan.naive:
                         say(f"{name}: {plan.naive:,} jobs, one for each recipient")
                         given = min(plan.naive, users)
-                        result_naive = run_naive(place, given, queue.url)
-                        object.__setattr__(result, "naive", (given, result_naive))
+                        result.naive = (given, run_naive(place, given, queue.url))
             finally:
                 queue.stop()
     return result
