@@ -27,7 +27,7 @@ from app.sending.writing import ChannelState, CreatedChannels, CreatedMember
 
 ROWS_AT_ONCE = 10_000  # members written by one transaction: it has to stay short
 MOST_KEPT = 1_000  # compiled campaigns that a process keeps
-MOST_CHARACTERS = 4_000_000  # of their templates
+MOST_CHARACTERS = 4_000_000  # of their templates, each of which takes some 10 bytes; 60 MB in all at most
 
 
 @dataclass(frozen=True)
