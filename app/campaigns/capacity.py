@@ -148,7 +148,7 @@ async def reserve_again(session: AsyncSession, plan: Plan, needed: int | None, c
 
     `plan` must be locked, the campaign not yet. Raises QUOTA_EXCEEDED.
     """
-    sent = (await ledger.sums(session, [plan.campaign_no]))[plan.campaign_no].messages_sent
+    sent = await ledger.messages_sent(session, plan.campaign_no)
     held = _held(plan, sent)
     taken = held if needed is None else needed
     await usage.release(session, plan.period, held)
@@ -192,8 +192,8 @@ async def release_unsent(session: AsyncSession, campaign_no: int) -> None:
     held = plan.scalar_one_or_none()
     if held is None or await _runs(session, campaign_no):
         return
-    sums = (await ledger.sums(session, [campaign_no]))[campaign_no]
-    await usage.release(session, held.period, _held(held, sums.messages_sent))
+    sent = await ledger.messages_sent(session, campaign_no)
+    await usage.release(session, held.period, _held(held, sent))
     held.reserved = 0
 
 

@@ -120,15 +120,17 @@ async def enter(
     *,
     reason: StatusReason | None = None,
     message: str | None = None,
+    sums: ledger.Sums | None = None,
 ) -> None:
-    """Changes the status of a locked campaign and writes the event."""
+    """Changes the status of a locked campaign and writes the event, with these `sums` if they were read in
+    this transaction."""
     campaign.status = status
     campaign.status_reason = reason
     campaign.status_message = message
     campaign.status_changed_at = campaign.updated_at = await now(session)
     campaign.resume_at = None
     await session.flush()
-    await record(session, event, campaign)
+    await record(session, event, campaign, sums)
 
 
 async def end(
@@ -144,9 +146,8 @@ async def end(
     campaign.final_stats = ledger.as_json(sums)
     campaign.completed_at = await now(session)
     event = "campaign.completed" if status == Status.COMPLETED else "campaign.stopped"
-    await enter(
-        session, campaign, status, event, reason=reason, message=message or _nothing_sent(campaign, sums)
-    )
+    message = message or _nothing_sent(campaign, sums)
+    await enter(session, campaign, status, event, reason=reason, message=message, sums=sums)
 
 
 def _nothing_sent(campaign: Campaign, sums: ledger.Sums) -> str | None:
@@ -270,9 +271,12 @@ async def _settle(
 _OURS = {"campaign_no", "final_stats", "deleted_at", "faults", "resume_at"}  # nothing that an event tells
 
 
-async def record(session: AsyncSession, event: str, campaign: Campaign) -> None:
+async def record(
+    session: AsyncSession, event: str, campaign: Campaign, sums: ledger.Sums | None = None
+) -> None:
     """Writes an event with the whole campaign, its segments and its stats as they are in this transaction."""
-    sums = (await ledger.sums(session, [campaign.campaign_no])).get(campaign.campaign_no, ledger.Sums())
+    if sums is None:
+        sums = (await ledger.sums(session, [campaign.campaign_no])).get(campaign.campaign_no, ledger.Sums())
     segments = (await queries.segments_of(session, [campaign.campaign_no]))[campaign.campaign_no]
     dumped = campaign.model_dump(mode="json")
     fields = {name: dumped[name] for name in Campaign.model_fields if name not in _OURS}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import BindParameter, and_, bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -53,18 +53,49 @@ _COUNTS = (
 )
 
 
+# Built once: building them anew took a fifth of the time of a campaign to ten users.
+_THESE: BindParameter[list[int]] = bindparam("campaigns", expanding=True)
+_SUMS = (
+    select(
+        col(Plan.campaign_no),
+        col(Plan.planned),
+        *(func.coalesce(func.sum(getattr(Batch, name)), 0) for name in _COUNTS),
+    )
+    .outerjoin(Batch, col(Batch.campaign_no) == col(Plan.campaign_no))
+    .where(col(Plan.campaign_no).in_(_THESE))
+    .group_by(col(Plan.campaign_no), col(Plan.planned))
+)
+_BY_REASON = (col(BatchReason.campaign_no), col(BatchReason.reason))
+_TOTALS = (
+    select(
+        *_BY_REASON, func.sum(BatchReason.count).label("count"), func.min(BatchReason.batch_no).label("first")
+    )
+    .where(col(BatchReason.campaign_no).in_(_THESE))
+    .group_by(*_BY_REASON)
+    .subquery()
+)
+_REASONS = (
+    select(_TOTALS.c.campaign_no, _TOTALS.c.reason, _TOTALS.c["count"], col(BatchReason.samples))
+    .join(
+        BatchReason,
+        and_(
+            col(BatchReason.campaign_no) == _TOTALS.c.campaign_no,
+            col(BatchReason.reason) == _TOTALS.c.reason,
+            col(BatchReason.batch_no) == _TOTALS.c.first,
+        ),
+    )
+    .order_by(_TOTALS.c.campaign_no, _TOTALS.c.reason)
+)
+_READ = (
+    select(col(BatchRead.campaign_no), func.sum(BatchRead.users_read))
+    .where(col(BatchRead.campaign_no).in_(_THESE))
+    .group_by(col(BatchRead.campaign_no))
+)
+
+
 async def sums(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[int, Sums]:
     """The sums of these campaigns, in three statements, however many."""
-    counted = await session.execute(
-        select(
-            col(Plan.campaign_no),
-            col(Plan.planned),
-            *(func.coalesce(func.sum(getattr(Batch, name)), 0) for name in _COUNTS),
-        )
-        .outerjoin(Batch, col(Batch.campaign_no) == col(Plan.campaign_no))
-        .where(col(Plan.campaign_no).in_(campaign_nos))
-        .group_by(col(Plan.campaign_no), col(Plan.planned))
-    )
+    counted = await session.execute(_SUMS, {"campaigns": list(campaign_nos)})
     reasons = await _reasons(session, campaign_nos)
     read = await users_read(session, campaign_nos)
     return {
@@ -80,27 +111,7 @@ async def sums(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[int, 
 
 async def _reasons(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[int, list[ReasonSum]]:
     """Per campaign, its reasons in the order of their numbers; samples are those of the first batch."""
-    key = (col(BatchReason.campaign_no), col(BatchReason.reason))
-    totals = (
-        select(
-            *key, func.sum(BatchReason.count).label("count"), func.min(BatchReason.batch_no).label("first")
-        )
-        .where(col(BatchReason.campaign_no).in_(campaign_nos))
-        .group_by(*key)
-        .subquery()
-    )
-    rows = await session.execute(
-        select(totals.c.campaign_no, totals.c.reason, totals.c["count"], col(BatchReason.samples))
-        .join(
-            BatchReason,
-            and_(
-                col(BatchReason.campaign_no) == totals.c.campaign_no,
-                col(BatchReason.reason) == totals.c.reason,
-                col(BatchReason.batch_no) == totals.c.first,
-            ),
-        )
-        .order_by(totals.c.campaign_no, totals.c.reason)
-    )
+    rows = await session.execute(_REASONS, {"campaigns": list(campaign_nos)})
     found: dict[int, list[ReasonSum]] = {}
     for number, reason, count, samples in rows:
         found.setdefault(number, []).append(ReasonSum(reason, int(count), tuple(samples)))
@@ -109,12 +120,16 @@ async def _reasons(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[i
 
 async def users_read(session: AsyncSession, campaign_nos: Sequence[int]) -> dict[int, int]:
     """How many users have read each campaign's messages. Reading goes on when a campaign has ended."""
-    rows = await session.execute(
-        select(col(BatchRead.campaign_no), func.sum(BatchRead.users_read))
-        .where(col(BatchRead.campaign_no).in_(campaign_nos))
-        .group_by(col(BatchRead.campaign_no))
-    )
+    rows = await session.execute(_READ, {"campaigns": list(campaign_nos)})
     return {number: int(count) for number, count in rows}
+
+
+async def messages_sent(session: AsyncSession, campaign_no: int) -> int:
+    """How many messages the campaign has sent."""
+    sent = func.coalesce(func.sum(col(Batch.messages_sent)), 0)
+    return int(
+        (await session.execute(select(sent).where(col(Batch.campaign_no) == campaign_no))).scalar_one()
+    )
 
 
 async def has_open(session: AsyncSession, campaign_no: int) -> bool:

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from time import monotonic
 from typing import Any, NamedTuple
 
 import structlog
@@ -21,11 +22,13 @@ from app.ids import message_ids
 from app.inline_sqlite import InlineConnection
 from app.sending.blueprint import Blueprint
 from app.sending.outcomes import settle_without_writing
+from app.sending.postgres import PostgresWriter
 from app.sending.writers import as_of_now, writer_of
-from app.sending.writing import BatchWriter, Entries
+from app.sending.writing import BatchWriter, Entries, Signature
 
 log = structlog.get_logger(__name__)
 
+SECONDS_READY = 1.0  # what was read longer ago is read again
 _VERSION = text("PRAGMA data_version")
 # Reads SQLite, whose statements let other threads run. Coming back from one, the sender waits at most so long
 # for a thread that renders; by default 5 ms, two dozen times a transaction.
@@ -50,36 +53,51 @@ class Version(NamedTuple):
     number: int
 
 
+class Seen(NamedTuple):
+    """What a slice was made of, `at` the monotonic time before it was read: on PostgreSQL the signature of
+    the rows, in the snapshot that they were read in."""
+
+    at: float
+    state: Version | Signature
+
+
 @dataclass(frozen=True, slots=True)
 class Ready:
     """A slice of the batch `batch_no` with `pending` targets, all that is decided before anything is written:
-    the first `covered` entries are settled, or have their channel and message."""
+    the first `covered` entries are settled, or have their channel and message. What was made in the
+    transaction itself has no `seen`."""
 
     batch_no: int
     target_ids: Sequence[str]
     blueprint: Blueprint
     entries: Entries
     covered: int
-    version: Version | None
+    seen: Seen | None = None
 
     async def holds(self, session: AsyncSession, blueprint: Blueprint, pending: int) -> bool:
         """Whether it is as it would be if it were made now, in this transaction."""
         if pending != len(self.target_ids) or self.blueprint.campaign is not blueprint.campaign:
             return False
-        if self.version is not None:
-            return self.version == await version_of(session)
-        writer = await writer_of(session)
-        now = await as_of_now(writer, blueprint)
-        return now.gone == self.blueprint.gone and not await writer.any_left(self._people())
+        if self.seen is None or monotonic() - self.seen.at > SECONDS_READY:
+            return False
+        return self.seen.state == (await version_of(session) or await self.signature(session))
 
-    def _people(self) -> list[str]:
-        """Those who must not have been deactivated or deleted meanwhile."""
-        sender_id = self.blueprint.campaign.sender_id
-        if self.blueprint.for_channels:
-            return [sender_id]
-        if self.entries.alike is not None:
-            return [*self.entries.alike.target_ids, sender_id]
-        return [*(entry.target_id for entry in self.entries if entry.reason is None), sender_id]
+    async def signature(self, session: AsyncSession) -> Signature:
+        """All rows that it was made of, on PostgreSQL, as this session sees them, with those that are absent.
+        Channels that `BatchWriter.write` founds need none: it fails if somebody was faster."""
+        cids: list[str] = []
+        if self.entries.alike is None:
+            cids = list({entry.cid for entry in self.entries if entry.cid is not None})
+        named = [member.user_id for member in self.blueprint.template_members]
+        people = {*self.entries.target_ids, *named, self.blueprint.campaign.sender_id}
+        return await (await PostgresWriter.of(session)).signature(list(people), cids)
+
+
+class Held(NamedTuple):
+    """The batch that was picked with the one before it, and what was made ready of it."""
+
+    picked: Picked
+    ready: Ready | None
 
 
 class Ahead:
@@ -96,16 +114,18 @@ class Ahead:
         self, session: AsyncSession, blueprint: Blueprint, batch_no: int, target_ids: Sequence[str]
     ) -> None:
         """Begins to make a slice of these ready, beside the transaction of `session`."""
-        version = await version_of(session)
+        at, version = monotonic(), await version_of(session)
+        if version is None and not _has_signature(blueprint):
+            return
         making = partial(
             make_ready,
             blueprint=blueprint,
             batch_no=batch_no,
             target_ids=target_ids,
-            version=version,
+            seen=None if version is None else Seen(at, version),
         )
         if version is None or not isinstance(await _driver_of(session), InlineConnection):
-            self._at_work = asyncio.ensure_future(self._beside(making))
+            self._at_work = asyncio.ensure_future(self._beside(making, at))
             return
         reader = await self._read.enter_async_context(self._database.read())
         inline, writer = await _driver_of(reader), await writer_of(reader)
@@ -113,9 +133,12 @@ class Ahead:
         self._read.callback(wait, [thread])
         self._at_work = asyncio.wrap_future(thread)
 
-    async def _beside(self, making: "Making") -> Ready:
+    async def _beside(self, making: "Making", at: float) -> Ready:
         async with self._database.read() as session:
-            return await making(await writer_of(session))
+            ready = await making(await writer_of(session))
+            if ready.seen is None:
+                ready = replace(ready, seen=Seen(at, await ready.signature(session)))
+            return ready
 
     async def finish(self) -> Ready | None:
         """Waits for what was begun. Whatever went wrong is left to the transaction to meet, and to tell."""
@@ -129,6 +152,12 @@ class Ahead:
                 return None
 
 
+def _has_signature(blueprint: Blueprint) -> bool:
+    """Whether ids of users and channels name all rows that a slice is made of. They do not where channels are
+    found by their members, or are themselves the targets, whose receivers are looked up."""
+    return blueprint.channel_type is not None and not blueprint.for_channels
+
+
 Making = Callable[[BatchWriter], Coroutine[Any, Any, Ready]]
 
 
@@ -139,7 +168,7 @@ async def make_ready(
     target_ids: Sequence[str],
     *,
     limit: int | None = None,
-    version: Version | None = None,
+    seen: Seen | None = None,
 ) -> Ready:
     """Decides all of a slice that can be decided by reading: up to `limit` of the batch's targets. Raises
     `SenderMissing`."""
@@ -149,7 +178,7 @@ async def make_ready(
     if entries.alike is not None:
         entries.number(entries.alike, message_ids(len(entries.alike.target_ids)))
         writer.stage(entries.alike, blueprint.created_channels)
-    return Ready(batch_no, target_ids, blueprint, entries, covered, version)
+    return Ready(batch_no, target_ids, blueprint, entries, covered, seen)
 
 
 def _run(making: Coroutine[Any, Any, Ready], connection: InlineConnection) -> Ready:

@@ -1,7 +1,7 @@
 """A campaign made ready to send: its templates compiled once, for all of its batches."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -26,7 +26,8 @@ from app.segments.kinds import SegmentType
 from app.sending.writing import ChannelState, CreatedChannels, CreatedMember
 
 ROWS_AT_ONCE = 10_000  # members written by one transaction: it has to stay short
-KEPT = 64  # compiled campaigns a process keeps; more than run at once
+MOST_KEPT = 1_000  # compiled campaigns that a process keeps
+MOST_CHARACTERS = 4_000_000  # of their templates, each of which takes some 10 bytes; 60 MB in all at most
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class Blueprint:
             ),
             ChannelIdTemplate.compile(channel["id"]) if channel.get("id") else None,
         )
+
+    @cached_property
+    def characters(self) -> int:
+        """How long its templates are."""
+        return len(orjson.dumps((self.campaign.message_template, self.campaign.channel_template)))
 
     @cached_property
     def for_channels(self) -> bool:
@@ -222,23 +228,35 @@ class Blueprint:
 
 
 class Blueprints:
-    """The latest blueprints of a process; an edited campaign gets a new one."""
+    """The blueprints of campaigns that run; an edited one gets a new one. They take some memory: those used
+    longest ago make room for others."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[int, object], Blueprint] = OrderedDict()
+        self._kept: OrderedDict[int, Blueprint] = OrderedDict()
 
     def kept(self, campaign_no: int, updated_at: datetime) -> Blueprint | None:
         """The blueprint of the campaign as it was at its last update, if it was made already."""
-        key = (campaign_no, updated_at)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
+        blueprint = self._kept.get(campaign_no)
+        if blueprint is None or blueprint.campaign.updated_at != updated_at:
+            return None
+        self._kept.move_to_end(campaign_no)
+        return blueprint
+
+    def keep(self, campaign_nos: Collection[int]) -> None:
+        """Forgets all others."""
+        for number in self._kept.keys() - set(campaign_nos):
+            del self._kept[number]
 
     def of(self, campaign: Campaign) -> Blueprint:
         """The blueprint of the campaign as it is now."""
         blueprint = self.kept(campaign.campaign_no, campaign.updated_at)
         if blueprint is None:
-            blueprint = self._kept[campaign.campaign_no, campaign.updated_at] = Blueprint.of(campaign)
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
+            blueprint = self._kept[campaign.campaign_no] = Blueprint.of(campaign)
+            self._kept.move_to_end(campaign.campaign_no)
+            self._make_room()
         return blueprint
+
+    def _make_room(self) -> None:
+        characters = sum(blueprint.characters for blueprint in self._kept.values())
+        while len(self._kept) > MOST_KEPT or (characters > MOST_CHARACTERS and len(self._kept) > 1):
+            characters -= self._kept.popitem(last=False)[1].characters

@@ -5,7 +5,6 @@ nothing behind. Nothing here needs the queue: it only wakes the loop sooner.
 """
 
 import asyncio
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -20,7 +19,7 @@ from app.ids import new_uuid
 from app.ledger import queries as ledger
 from app.progress import Publisher
 from app.sending import batches, isolation, throttle
-from app.sending.ahead import Ahead, Picked, Ready
+from app.sending.ahead import Ahead, Held
 from app.sending.blueprint import Blueprints
 from app.sending.opening import BatchTaken
 from app.sending.outcomes import SenderMissing
@@ -38,7 +37,6 @@ OTHERS_AT_WORK_SECONDS = 0.1  # another worker holds the last batches: look agai
 SECONDS_BETWEEN_LOOKS = 0.05  # at what has come new, while others are sent: a campaign begins this much late
 LONG_PLANNING_SECONDS = 0.05  # then the slice that follows is a turn of its own
 SECONDS_OF_ANOTHERS_PLANNING = 2.0  # one worker plans a campaign; what it leaves behind another takes over
-SECONDS_READY = 1.0  # what was read longer ago is read again
 FIRST_BACKOFF_SECONDS = 0.1
 MAX_BACKOFF_SECONDS = 5.0
 SECONDS_TO_FORGET_FAULTS = 30.0  # that nothing followed
@@ -60,14 +58,6 @@ class Backoff(NamedTuple):
 
     faults: int
     until: float
-
-
-class Held(NamedTuple):
-    """The batch that was picked with the one before it, and what was made ready of it; `at` this time."""
-
-    picked: Picked
-    ready: Ready | None
-    at: float
 
 
 class Sending(StrEnum):
@@ -108,8 +98,8 @@ class Engine:
         that have had least. Returns the seconds until the next turn is worth it."""
         async with self.database.read() as session:
             working = await queries.working(session)
-        await self._forget_all_but({campaign.campaign_no for campaign in working})
         self._alone = len(working) == 1
+        await self._forget_all_but({campaign.campaign_no for campaign in working})
         waits, clock = list[float](), asyncio.get_running_loop().time
         look_again = clock() + SECONDS_BETWEEN_LOOKS
         for campaign in sorted(working, key=lambda each: self._turns.place(each.campaign_no)):
@@ -134,15 +124,15 @@ class Engine:
         self._backoff = {number: held for number, held in self._backoff.items() if number in running}
         self._suspected = {batch: at for batch, at in self._suspected.items() if batch[0] in running}
         self._sharing &= running
-        if stopped := set(self._held) - running:
-            await self.let_go(stopped)
+        self._blueprints.keep(running)
+        if self._held and not (self._alone and running.issuperset(self._held)):
+            await self.let_go()
 
-    async def let_go(self, campaign_nos: Collection[int] | None = None) -> None:
-        """Gives the batches back that it holds of these campaigns (of all, unless told), untried. If the
-        database is away, that is owed until the next batch."""
-        for number in list(self._held if campaign_nos is None else campaign_nos):
-            if (held := self._held.pop(number, None)) is not None:
-                self._unforgiven.append((number, held.picked.batch_no))
+    async def let_go(self) -> None:
+        """Gives the batch back that it holds, untried. If the database is away, that is owed until the next
+        batch."""
+        self._unforgiven += [(number, held.picked.batch_no) for number, held in self._held.items()]
+        self._held.clear()
         try:
             await self._forgive_all()
         except Exception as error:
@@ -257,6 +247,10 @@ class Engine:
             return wait
         outcome = await self._send_slice(campaign, reservation)
         if outcome == Sending.SENT:
+            if (
+                planned and campaign.campaign_no not in self._held
+            ):  # it may have been the last: no further turn
+                await self._finish(campaign)
             return 0.0
         if outcome == Sending.FAILED:
             return FIRST_BACKOFF_SECONDS
@@ -307,14 +301,14 @@ class Engine:
     async def _pick(self, campaign_no: int) -> Held | None:
         async with self.database.transaction() as session:
             picked = await batches.pick(session, campaign_no)
-        return None if picked is None else Held(picked, None, 0.0)
+        return None if picked is None else Held(picked, None)
 
     def _ahead(self, campaign_no: int, held: Held, limit: int | None) -> Ahead | None:
-        """What is ready of this batch, and where the next is made so. Paced, it would wait and be stale."""
-        if limit is not None or campaign_no in self._sharing:
+        """What is ready of this batch, and where the next is made so. Paced, or beside other campaigns, it
+        would wait and be stale; and a crash would count as a try for a batch of each."""
+        if limit is not None or not self._alone or campaign_no in self._sharing:
             return None
-        fresh = asyncio.get_running_loop().time() - held.at < SECONDS_READY
-        return Ahead(self.database, held.ready if fresh else None)
+        return Ahead(self.database, held.ready)
 
     def _is_confirmed(self, campaign_no: int, batch_no: int, pending: int) -> bool:
         """Whether a batch stood as it is a second ago too. Workers that pick it at the same moment each count
@@ -358,9 +352,9 @@ class Engine:
         finally:
             ready = None if ahead is None else await ahead.finish()
         self.sent += sent.sent
-        self._sent_at[number] = now = asyncio.get_running_loop().time()
+        self._sent_at[number] = asyncio.get_running_loop().time()
         if ahead is not None and ahead.picked is not None:
-            self._held[number] = Held(ahead.picked, ready, now)
+            self._held[number] = Held(ahead.picked, ready)
         await self.publisher.publish(number)
         await self.database.checkpoint_if_large()
         return Sending.SENT, sent.sent

@@ -96,15 +96,6 @@ class SqliteWriter:
         )
         return [row[0] for row in rows]
 
-    async def any_left(self, user_ids: Sequence[str]) -> bool:
-        """See `BatchWriter`."""
-        rows = await self._rows(
-            "SELECT 1 FROM json_each(?) AS wanted CROSS JOIN users ON users.id = wanted.value"
-            " WHERE deleted_at IS NOT NULL OR deactivated_at IS NOT NULL LIMIT 1",
-            [_json(user_ids)],
-        )
-        return bool(rows)
-
     async def channels(self, cids: Sequence[str]) -> dict[str, ChannelState]:
         """See `BatchWriter`."""
         rows = await self._rows(

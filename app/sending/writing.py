@@ -253,6 +253,10 @@ class ChannelsTaken(Exception):
     """Somebody created a channel after it was looked for: the batch is to be tried anew."""
 
 
+# Of rows on PostgreSQL: how many there are, and what tells their versions; first of users, then of channels.
+Signature = tuple[tuple[Any, ...], ...]
+
+
 class BatchWriter(Protocol):
     """The statements of a batch on one kind of database."""
 
@@ -261,9 +265,6 @@ class BatchWriter(Protocol):
 
     async def deleted(self, user_ids: Sequence[str]) -> list[str]:
         """Those of these users who were deleted."""
-
-    async def any_left(self, user_ids: Sequence[str]) -> bool:
-        """Whether one of these users was deactivated or deleted."""
 
     async def channels(self, cids: Sequence[str]) -> dict[str, ChannelState]:
         """The channels that exist among these."""

@@ -1,11 +1,13 @@
 """The command `scripts/bench`."""
 
+import logging
 import random
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
+import structlog
 import typer
 from rich.console import Console
 
@@ -409,4 +411,5 @@ def _names(databases: str) -> list[PlaceName]:
 
 
 if __name__ == "__main__":
-    app()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+    app(prog_name="scripts/bench")

@@ -19,7 +19,9 @@ _TITLES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 
 def show(plan: Plan, results: Sequence[Result]) -> None:
     """Prints a row for each kind of campaign, and what else was measured."""
-    runs = f"{_counted(plan.repeat)} (one run over {MOST_REPEATED:,} recipients)"
+    runs = _counted(plan.repeat)
+    if plan.repeat > 1 and max(plan.users) > MOST_REPEATED:
+        runs += f" (one run over {MOST_REPEATED:,} recipients)"
     title = f"Sending, {runs}, {os.cpu_count()} cores"
     heads = ["campaign", "a second", "floor", "ratio", "first", "processor", "peak", "own", "a recipient"]
     rows = [(_named(result, case), *_sent(result, case)) for result in results for case in result.runs]
