@@ -29,6 +29,7 @@ from app.graphql.documents import Documents, operation_of
 from app.graphql.failures import Refused, present, refused
 from app.graphql.fields import SHARED
 from app.graphql.limits import DEFINITION
+from app.graphql.reading import ReadingDatabase, Turns
 from app.graphql.sharing import Payload, Push, Sharing
 
 
@@ -99,6 +100,7 @@ class Operations:
         self._services = services
         self._documents = Documents(schema, services.settings)
         self._sharing = Sharing()
+        self._turns = Turns(services.database.pool_size)
 
     def admit(self, request: Request, viewer: Viewer) -> tuple[Context, OperationType]:
         """The context to run `request` in, and what kind of operation it is. Raises Refused."""
@@ -108,16 +110,25 @@ class Operations:
             raise refused(error) from None
         admitted = self._documents.admit(request.query, request.variables)
         kind = operation_of(admitted.document, request.operation_name).operation
-        return Context(self._services, viewer, admitted.document, admitted.understood), kind
+        context = Context(self._services, viewer, admitted.document, admitted.understood)
+        context.reading = self._reading(viewer, kind)
+        return context, kind
+
+    def _reading(self, viewer: Viewer, kind: OperationType) -> ReadingDatabase:
+        """A mutation may take as long as it does: it is not to be left half done."""
+        seconds = None if kind is OperationType.MUTATION else self._services.settings.query_seconds
+        each = kind is OperationType.SUBSCRIPTION
+        return ReadingDatabase(self._services.database, self._turns, viewer.key_id, seconds, each=each)
 
     async def execute(self, request: Request, context: Context) -> ExecutionResult:
         """The result of an admitted query or mutation."""
-        result = await self._schema.execute(
-            request.query,
-            variable_values=request.variables,
-            context_value=context,
-            operation_name=request.operation_name,
-        )
+        with _reading_ends(context):
+            result = await self._schema.execute(
+                request.query,
+                variable_values=request.variables,
+                context_value=context,
+                operation_name=request.operation_name,
+            )
         return self._explained(request, context, result)
 
     def _explained(self, request: Request, context: Context, result: ExecutionResult) -> ExecutionResult:
@@ -140,16 +151,17 @@ class Operations:
 
         Everything loaded is forgotten between two: the next event may have changed it.
         """
-        stream: Any = await self._schema.stream(
-            request.query,
-            variable_values=request.variables,
-            context_value=context,
-            operation_name=request.operation_name,
-        )
-        async with contextlib.aclosing(stream):
-            async for result in stream:
-                context.forget()
-                yield answer(self._explained(request, context, result))
+        with _reading_ends(context):
+            stream: Any = await self._schema.stream(
+                request.query,
+                variable_values=request.variables,
+                context_value=context,
+                operation_name=request.operation_name,
+            )
+            async with contextlib.aclosing(stream):
+                async for result in stream:
+                    context.forget()
+                    yield answer(self._explained(request, context, result))
 
     def subscribed(
         self, request: Request, context: Context, push: Push | None = None
@@ -175,6 +187,16 @@ class Operations:
         names = _names_in(operation.selection_set, context.document)
         definitions = (root.fields[name].extensions.get(DEFINITION) for name in names if root is not None)
         return all(definition.metadata.get(SHARED, False) for definition in definitions)
+
+
+@contextlib.contextmanager
+def _reading_ends(context: Context) -> Iterator[None]:
+    """Behind the block nothing is read any more, even if it was cancelled: loaders have their own tasks."""
+    try:
+        yield
+    finally:
+        if context.reading is not None:
+            context.reading.end()
 
 
 def _names_in(selected: SelectionSetNode, document: DocumentNode) -> Iterator[str]:

@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 
 import orjson
 from graphql import OperationType
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from app import wire
 from app.auth import Authenticator, TooManyWrongKeys, Viewer
-from app.errors import LimitExceeded
+from app.errors import Busy, LimitExceeded
 from app.graphql import bodies
 from app.graphql.context import Context
 from app.graphql.execution import Operations, Request, refusal
@@ -98,6 +99,8 @@ class Connection:
                 await self._serve()
         except Closing as closing:
             await self._close(closing.code, closing.reason)
+        except PoolTimeout:  # of looking the key up
+            await self._close(1013, Busy().message[:120])
         except (WebSocketDisconnect, OSError):
             pass
         except Exception as fault:
