@@ -76,6 +76,16 @@ class LimitExceeded(AppError):
     code = "LIMIT_EXCEEDED"
 
 
+class Busy(LimitExceeded):
+    """No connection to the database came free in time; `details` has retryAfterSeconds. Nothing was done."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Carillon is busy: no connection to its database came free. Nothing was done; try again.",
+            details={"retryAfterSeconds": 1},
+        )
+
+
 class QuotaExceeded(AppError):
     """The month's message capacity does not hold the audience; `details` has needed, left, resetsAt."""
 

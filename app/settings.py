@@ -92,6 +92,7 @@ class Settings(BaseSettings):
     request_timeout_seconds: Annotated[float, Field(ge=1, le=3600)] = 60
     websocket_init_seconds: Annotated[float, Field(ge=1, le=60)] = 10
 
+    query_seconds: Annotated[float, Field(ge=0.1, le=25)] = 10
     max_header_bytes: Annotated[int, Field(ge=1_000, le=1_000_000)] = 16_000
     max_body_bytes: Annotated[int, Field(ge=1_000, le=1_000_000_000)] = 8_000_000
     max_body_bytes_without_key: Annotated[int, Field(ge=1_000, le=1_000_000_000)] = 16_000

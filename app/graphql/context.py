@@ -15,6 +15,7 @@ from app.auth import Viewer
 from app.campaigns.overview import Overview
 from app.campaigns.watching import Watching
 from app.database import Database
+from app.graphql.reading import ReadingDatabase
 from app.health import Readiness
 from app.idempotency.attempts import Attempt, HeldDatabase
 from app.onlookers import Onlookers
@@ -42,7 +43,7 @@ class Context:
     """One operation: who asks, the process's services, and what was loaded so far.
 
     `document` is the parsed and admitted document, so that it is neither parsed nor validated twice, and
-    `understood` what executions have found out about it. With an
+    `understood` what executions have found out about it. `reading` says how long it may read. With an
     Idempotency-Key, `attempt` knows what was committed under it. `onlookers` are those who are shown what a
     subscription tells.
     """
@@ -52,6 +53,7 @@ class Context:
     document: DocumentNode | None = None
     understood: "Understood | None" = None
     loaders: dict[object, Any] = field(default_factory=dict)
+    reading: ReadingDatabase | None = None
     attempt: Attempt | None = None
     held: HeldDatabase | None = None
     onlookers: Onlookers = field(default_factory=Onlookers)
@@ -60,7 +62,7 @@ class Context:
     def database(self) -> Database:
         """The database: `async with context.database.read() as session`. While a mutation decides what is to
         be answered to repeats as well, its commit waits for that."""
-        return self.held or self.services.database
+        return self.held or self.reading or self.services.database
 
     @property
     def settings(self) -> Settings:

@@ -14,6 +14,7 @@ from graphql import (
     FragmentSpreadNode,
     GraphQLError,
     InlineFragmentNode,
+    OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
 )
@@ -22,14 +23,17 @@ from strawberry.schema import Schema
 from strawberry.types import ExecutionContext, ExecutionResult
 
 from app.auth import Viewer
-from app.errors import AppError, InvalidInput
-from app.graphql import coercion, values
+from app.errors import AppError, Forbidden, InvalidInput
+from app.graphql import coercion, sizes, values
 from app.graphql.context import Context, Services
 from app.graphql.documents import Documents, operation_of
 from app.graphql.failures import Refused, present, refused
 from app.graphql.fields import SHARED
 from app.graphql.limits import DEFINITION
+from app.graphql.permissions import NO_MUTATION
+from app.graphql.reading import ReadingDatabase, Turns
 from app.graphql.sharing import Payload, Push, Sharing
+from app.keys.roles import Role
 
 
 @dataclass(frozen=True)
@@ -99,26 +103,53 @@ class Operations:
         self._services = services
         self._documents = Documents(schema, services.settings)
         self._sharing = Sharing()
+        self._turns = Turns(services.database.pool_size)
 
     def admit(self, request: Request, viewer: Viewer) -> tuple[Context, OperationType]:
         """The context to run `request` in, and what kind of operation it is. Raises Refused."""
-        try:
-            values.check(request.variables or {}, self._services.settings.max_json_depth)
-        except AppError as error:
-            raise refused(error) from None
         admitted = self._documents.admit(request.query, request.variables)
-        kind = operation_of(admitted.document, request.operation_name).operation
-        return Context(self._services, viewer, admitted.document, admitted.understood), kind
+        operation = operation_of(admitted.document, request.operation_name)
+        kind, variables = operation.operation, request.variables or {}
+        if not _is_forbidden(operation, viewer):  # or else nothing looks at them
+            sizes.check(self._schema._schema, operation.variable_definitions or (), variables)
+            try:
+                values.check(variables, self._services.settings.max_json_depth)
+            except AppError as error:
+                raise refused(error) from None
+        context = Context(self._services, viewer, admitted.document, admitted.understood)
+        context.reading = self._reading(viewer, kind)
+        return context, kind
+
+    def _reading(self, viewer: Viewer, kind: OperationType) -> ReadingDatabase:
+        """A mutation may take as long as it does: it is not to be left half done."""
+        seconds = None if kind is OperationType.MUTATION else self._services.settings.query_seconds
+        each = kind is OperationType.SUBSCRIPTION
+        return ReadingDatabase(self._services.database, self._turns, viewer.key_id, seconds, each=each)
 
     async def execute(self, request: Request, context: Context) -> ExecutionResult:
         """The result of an admitted query or mutation."""
-        result = await self._schema.execute(
-            request.query,
-            variable_values=request.variables,
-            context_value=context,
-            operation_name=request.operation_name,
-        )
+        forbidden = self._forbidden(request, context)
+        if forbidden is not None:
+            return forbidden
+        with _reading_ends(context):
+            result = await self._schema.execute(
+                request.query,
+                variable_values=request.variables,
+                context_value=context,
+                operation_name=request.operation_name,
+            )
         return self._explained(request, context, result)
+
+    def _forbidden(self, request: Request, context: Context) -> ExecutionResult | None:
+        """What every field of a mutation says to who may call none, without its variables being coerced."""
+        document = context.document
+        operation = document and operation_of(document, request.operation_name)
+        if not document or not operation or not _is_forbidden(operation, context.viewer):
+            return None
+        nodes = {_key_of(node): node for node in _fields_in(operation.selection_set, document)}
+        code = {"code": Forbidden.code}
+        errors = [GraphQLError(NO_MUTATION, node, path=[key], extensions=code) for key, node in nodes.items()]
+        return ExecutionResult(data=dict.fromkeys(nodes), errors=errors)
 
     def _explained(self, request: Request, context: Context, result: ExecutionResult) -> ExecutionResult:
         """The result; if variables do not have their types, with the reasons in our words. Names of the
@@ -140,16 +171,21 @@ class Operations:
 
         Everything loaded is forgotten between two: the next event may have changed it.
         """
-        stream: Any = await self._schema.stream(
-            request.query,
-            variable_values=request.variables,
-            context_value=context,
-            operation_name=request.operation_name,
-        )
-        async with contextlib.aclosing(stream):
-            async for result in stream:
-                context.forget()
-                yield answer(self._explained(request, context, result))
+        forbidden = self._forbidden(request, context)
+        if forbidden is not None:
+            yield answer(forbidden)
+            return
+        with _reading_ends(context):
+            stream: Any = await self._schema.stream(
+                request.query,
+                variable_values=request.variables,
+                context_value=context,
+                operation_name=request.operation_name,
+            )
+            async with contextlib.aclosing(stream):
+                async for result in stream:
+                    context.forget()
+                    yield answer(self._explained(request, context, result))
 
     def subscribed(
         self, request: Request, context: Context, push: Push | None = None
@@ -172,22 +208,42 @@ class Operations:
         assert context.document is not None
         operation = operation_of(context.document, request.operation_name)
         root = self._schema._schema.subscription_type
-        names = _names_in(operation.selection_set, context.document)
-        definitions = (root.fields[name].extensions.get(DEFINITION) for name in names if root is not None)
+        fields = _fields_in(operation.selection_set, context.document)
+        definitions = (
+            root.fields[node.name.value].extensions.get(DEFINITION) for node in fields if root is not None
+        )
         return all(definition.metadata.get(SHARED, False) for definition in definitions)
 
 
-def _names_in(selected: SelectionSetNode, document: DocumentNode) -> Iterator[str]:
+def _is_forbidden(operation: OperationDefinitionNode, viewer: Viewer) -> bool:
+    return operation.operation is OperationType.MUTATION and viewer.role is not Role.ADMIN
+
+
+@contextlib.contextmanager
+def _reading_ends(context: Context) -> Iterator[None]:
+    """Behind the block nothing is read any more, even if it was cancelled: loaders have their own tasks."""
+    try:
+        yield
+    finally:
+        if context.reading is not None:
+            context.reading.end()
+
+
+def _key_of(node: FieldNode) -> str:
+    return node.alias.value if node.alias else node.name.value
+
+
+def _fields_in(selected: SelectionSetNode, document: DocumentNode) -> Iterator[FieldNode]:
     """The fields of a selection, those of its fragments too."""
     for node in selected.selections:
         if isinstance(node, FieldNode):
-            yield node.name.value
+            yield node
         elif isinstance(node, InlineFragmentNode):
-            yield from _names_in(node.selection_set, document)
+            yield from _fields_in(node.selection_set, document)
         elif isinstance(node, FragmentSpreadNode):
             for fragment in document.definitions:
                 if isinstance(fragment, FragmentDefinitionNode) and fragment.name.value == node.name.value:
-                    yield from _names_in(fragment.selection_set, document)
+                    yield from _fields_in(fragment.selection_set, document)
 
 
 def answer(result: ExecutionResult) -> dict[str, Any]:

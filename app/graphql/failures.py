@@ -6,8 +6,9 @@ from typing import Any
 
 import structlog
 from graphql import GraphQLError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.errors import MAX_NUMBER, AppError, Invalid, InvalidInput, LimitExceeded
+from app.errors import MAX_NUMBER, AppError, Busy, Invalid, InvalidInput, LimitExceeded
 from app.graphql.errors import extensions_of
 from app.ids import new_uuid
 
@@ -79,4 +80,4 @@ def _cause(error: GraphQLError) -> Exception | None:
     cause = error.original_error
     while isinstance(cause, GraphQLError):
         cause = cause.original_error
-    return cause
+    return Busy() if isinstance(cause, PoolTimeout) else cause

@@ -7,14 +7,16 @@ from typing import Any, TypeVar
 
 import orjson
 from graphql import OperationType
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
 
 from app import wire
 from app.auth import Authenticator, TooManyWrongKeys, Viewer, secret_in
-from app.errors import AppError, InvalidInput, Unauthenticated
+from app.errors import AppError, Busy, InvalidInput, Unauthenticated
 from app.graphql import bodies, media
+from app.graphql.context import Context
 from app.graphql.execution import Operations, Request, answer, is_request_error, refusal
 from app.graphql.failures import INTERNAL, Refused, log_fault, refused
 from app.graphql.repeats import HEADER, Answer, Repeats, key_in
@@ -54,6 +56,8 @@ class HttpTransport:
             return _json(refusal(refused(failure)), media_type, 429, headers)
         except AppError as failure:
             return _refuse(refused(failure, status=400), media_type)
+        except PoolTimeout:
+            return _json(refusal(refused(Busy())), media_type, 503, {"retry-after": "1"})
         except ClientDisconnect:
             return Response(status_code=400)
         except Exception as fault:
@@ -96,7 +100,8 @@ class HttpTransport:
             return _problem(405, "Mutations need POST.", media_type, {"allow": "POST"})
         seal = _seal(http, viewer, kind)
         if seal is None:
-            result = await self._operations.execute(request, context)
+            async with _unless_gone(http, context, kind):
+                result = await self._operations.execute(request, context)
             given = Answer(answer(result), request_error=is_request_error(result))
         else:
             given = await self._repeats.answer(request, context, seal)
@@ -137,6 +142,26 @@ class HttpTransport:
         except AppError as failure:
             yield _event(refusal(refused(failure)))
             yield COMPLETE
+
+
+@contextlib.asynccontextmanager
+async def _unless_gone(
+    http: HttpRequest, context: Context, kind: OperationType
+) -> AsyncGenerator[None, None]:
+    """Ends what a query reads in the block when its client goes away. Mutations go on to their end."""
+    watching = None if kind is OperationType.MUTATION else asyncio.create_task(_end_if_gone(http, context))
+    try:
+        yield
+    finally:
+        if watching is not None:
+            watching.cancel()
+
+
+async def _end_if_gone(http: HttpRequest, context: Context) -> None:
+    while (await http.receive())["type"] != "http.disconnect":
+        pass
+    if context.reading is not None:
+        context.reading.end()
 
 
 def _seal(http: HttpRequest, viewer: Viewer, kind: OperationType) -> Seal | None:

@@ -8,6 +8,8 @@ from app.errors import Forbidden, Unauthenticated
 from app.graphql.context import Info
 from app.keys.roles import Role
 
+NO_MUTATION = "This key has the role VIEWER, which allows no mutation. Use a key with the role ADMIN."
+
 
 class _Permission(BasePermission):
     @property
@@ -37,6 +39,4 @@ class IsAdmin(_Permission):
 
     def on_unauthorized(self) -> None:
         """Says so with FORBIDDEN."""
-        raise Forbidden(
-            "This key has the role VIEWER, which allows no mutation. Use a key with the role ADMIN."
-        )
+        raise Forbidden(NO_MUTATION)

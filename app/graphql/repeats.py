@@ -118,10 +118,14 @@ async def _ending(attempt: Attempt, result: ExecutionResult, body: dict[str, Any
     """Only an answer without faults is kept."""
     if is_request_error(result):
         await attempt.forget()
-    elif any(error["extensions"]["code"] == INTERNAL for error in body.get("errors", ())):
+    elif any(_to_be_repeated(error["extensions"]) for error in body.get("errors", ())):
         await attempt.release()
     else:
         await attempt.answer(orjson.dumps(body))
+
+
+def _to_be_repeated(extensions: dict[str, Any]) -> bool:
+    return extensions["code"] == INTERNAL or "retryAfterSeconds" in (extensions.get("details") or {})
 
 
 async def _settle(ending: Awaitable[None]) -> None:

@@ -169,7 +169,8 @@ class Sharing:
     def _begun(self, results: Callable[[Context], Results], context: Context) -> _Run:
         run = _Run()
         nobody = replace(context.viewer, key_id="", name="")
-        shared = replace(context, viewer=nobody, onlookers=run.onlookers, loaders={})
+        reading = context.reading and context.reading.for_everybody()
+        shared = replace(context, viewer=nobody, onlookers=run.onlookers, loaders={}, reading=reading)
         run.task = asyncio.create_task(run.run(lambda: results(shared)))
         return run
 

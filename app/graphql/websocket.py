@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 
 import orjson
 from graphql import OperationType
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from app import wire
 from app.auth import Authenticator, TooManyWrongKeys, Viewer
-from app.errors import AppError, Forbidden, LimitExceeded
+from app.errors import AppError, Busy, Forbidden, LimitExceeded
 from app.graphql import bodies, media
 from app.graphql.context import Context
 from app.graphql.execution import Operations, Request, refusal
@@ -106,6 +107,8 @@ class Connection:
                 await self._serve()
         except Closing as closing:
             await self._close(closing.code, closing.reason)
+        except PoolTimeout:  # of looking the key up
+            await self._close(1013, Busy().message[:120])
         except (WebSocketDisconnect, OSError):
             pass
         except Exception as fault:
