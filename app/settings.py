@@ -109,6 +109,12 @@ class Settings(BaseSettings):
     max_document_cost: Annotated[int, Field(ge=100, le=100_000_000)] = 200_000
     max_json_depth: Annotated[int, Field(ge=5, le=500)] = 64
     max_json_values: Annotated[int, Field(ge=1_000, le=10_000_000)] = 400_000
+    # A call's targets; a thousand users in a hundred teams each; two calls with a thousand users or channels;
+    # a hundred conditions and their groups. Each with some room.
+    max_list_items: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
+    max_variable_items: Annotated[int, Field(ge=100, le=10_000_000)] = 150_000
+    max_input_objects: Annotated[int, Field(ge=100, le=1_000_000)] = 2_500
+    max_nested_filters: Annotated[int, Field(ge=10, le=1_000_000)] = 500
     max_wrong_keys_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 10
     max_connections_per_key: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     max_subscriptions_per_connection: Annotated[int, Field(ge=1, le=10_000)] = 100
@@ -121,7 +127,7 @@ class Settings(BaseSettings):
     @cached_property
     def address(self) -> str:
         """Where clients reach the API, as people type it."""
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104  # noqa: S104
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 

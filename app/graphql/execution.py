@@ -111,9 +111,10 @@ class Operations:
         operation = operation_of(admitted.document, request.operation_name)
         kind, variables = operation.operation, request.variables or {}
         if not _is_forbidden(operation, viewer):  # or else nothing looks at them
-            sizes.check(self._schema._schema, operation.variable_definitions or (), variables)
+            settings = self._services.settings
+            sizes.check(self._schema._schema, operation.variable_definitions or (), variables, settings)
             try:
-                values.check(variables, self._services.settings.max_json_depth)
+                values.check(variables, settings.max_json_depth)
             except AppError as error:
                 raise refused(error) from None
         context = Context(self._services, viewer, admitted.document, admitted.understood)

@@ -18,18 +18,17 @@ from graphql import (
 )
 
 from app.graphql.failures import beyond
-
-MAX_ITEMS = 10_000  # of one list: targets of a call
-MAX_ITEMS_IN_ALL = 150_000  # a thousand users in a hundred teams each, with some room
-MAX_OBJECTS = 2_500  # a thousand users or channels in one call, two such calls in a document
-MAX_FILTERS = 500  # filters within filters: a hundred conditions, with their groups
+from app.settings import Settings
 
 
 def check(
-    schema: GraphQLSchema, definitions: Sequence[VariableDefinitionNode], variables: Mapping[str, Any]
+    schema: GraphQLSchema,
+    definitions: Sequence[VariableDefinitionNode],
+    variables: Mapping[str, Any],
+    settings: Settings,
 ) -> None:
     """Refuses variables that hold too much. Whether they have their types is found out later."""
-    walk = _Walk()
+    walk = _Walk(settings)
     for definition in definitions:
         name = definition.variable.name.value
         if name in variables:
@@ -37,7 +36,8 @@ def check(
 
 
 class _Walk:
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self._most = settings
         self._items = self._objects = self._filters = 0
 
     def value(self, value: Any, kind: Any, name: str) -> None:
@@ -52,21 +52,18 @@ class _Walk:
             self._object(value, kind)
 
     def _list(self, values: list[Any], kind: Any, name: str) -> None:
-        if len(values) > MAX_ITEMS:
-            raise beyond(f"Items of the list {name}", MAX_ITEMS, len(values))
-        self._items += len(values)
-        if self._items > MAX_ITEMS_IN_ALL:
-            raise beyond("Items of all lists in the variables", MAX_ITEMS_IN_ALL, self._items)
+        most, items = self._most, len(values)
+        _check(f"Items of the list {name}", most.max_list_items, items)
+        self._items += items
+        _check("Items of all lists in the variables", most.max_variable_items, self._items)
         of = get_named_type(kind)
         if not isinstance(of, GraphQLInputObjectType):
             return
-        self._objects += len(values)
-        if self._objects > MAX_OBJECTS:
-            raise beyond("Input objects in lists of the variables", MAX_OBJECTS, self._objects)
+        self._objects += items
+        _check("Input objects in lists of the variables", most.max_input_objects, self._objects)
         if _holds_itself(of):
-            self._filters += len(values)
-            if self._filters > MAX_FILTERS:
-                raise beyond("Filters within filters", MAX_FILTERS, self._filters)
+            self._filters += items
+            _check("Filters within filters", most.max_nested_filters, self._filters)
         for value in values:
             self.value(value, kind, name)
 
@@ -74,6 +71,11 @@ class _Walk:
         for name, field in kind.fields.items():
             if name in value:
                 self.value(value[name], field.type, name)
+
+
+def _check(what: str, most: int, given: int) -> None:
+    if given > most:
+        raise beyond(what, most, given)
 
 
 def _holds_itself(kind: GraphQLInputObjectType) -> bool:
