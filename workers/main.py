@@ -25,7 +25,7 @@ from workers.sending import SendingLoop, send
 log = structlog.get_logger(__name__)
 
 QUEUE_RETRY_SECONDS = 1.0
-POLL_SECONDS = 0.05  # how often arq looks; 20 looks a second cost 0.5% of a core
+POLL_SECONDS = 0.1  # how often arq looks; 20 looks a second cost 0.5% of a core
 SECONDS_TO_FINISH = 2.5  # the supervisor kills after three
 
 
