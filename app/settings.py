@@ -109,9 +109,9 @@ class Settings(BaseSettings):
     max_document_cost: Annotated[int, Field(ge=100, le=100_000_000)] = 200_000
     max_json_depth: Annotated[int, Field(ge=5, le=500)] = 64
     max_json_values: Annotated[int, Field(ge=1_000, le=10_000_000)] = 400_000
-    # A call's targets; a thousand users in a hundred teams each; two calls with a thousand users or channels;
-    # a hundred conditions and their groups. Each with some room.
-    max_list_items: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
+    # Twice a call's targets; a thousand users in a hundred teams each; two calls with a thousand users or
+    # channels; a hundred conditions and their groups. Each with some room.
+    max_list_items: Annotated[int, Field(ge=100, le=1_000_000)] = 20_000
     max_variable_items: Annotated[int, Field(ge=100, le=10_000_000)] = 150_000
     max_input_objects: Annotated[int, Field(ge=100, le=1_000_000)] = 2_500
     max_nested_filters: Annotated[int, Field(ge=10, le=1_000_000)] = 500

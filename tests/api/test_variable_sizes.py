@@ -15,12 +15,12 @@ NESTED = {"or": [{"and": [CONDITION] * 30}] * 20}
 WRONG = [{"wrong": 1}] * 2_501
 
 REFUSED: list[tuple[str, dict[str, Any], int, int]] = [
-    (FILTER, {"f": {"or": [CONDITION] * 30_000}}, 10_000, 30_000),
-    (FILTER, {"f": {"or": [{}] * 195_000}}, 10_000, 195_000),
+    (FILTER, {"f": {"or": [CONDITION] * 30_000}}, 20_000, 30_000),
+    (FILTER, {"f": {"or": [{}] * 195_000}}, 20_000, 195_000),
     (FILTER, {"f": {"or": [CONDITION] * 501}}, 500, 501),
     (FILTER, {"f": NESTED}, 500, 20 + 17 * 30),
-    (NODES, {"ids": ["x"] * 10_001}, 10_000, 10_001),
-    (UPSERT, {"input": {"users": [{"userId": "x"}] * 60_000}}, 10_000, 60_000),
+    (NODES, {"ids": ["x"] * 20_001}, 20_000, 20_001),
+    (UPSERT, {"input": {"users": [{"userId": "x"}] * 60_000}}, 20_000, 60_000),
     (UPSERT, {"input": {"users": WRONG}}, 2_500, len(WRONG)),
     (
         UPSERT,

@@ -195,7 +195,7 @@ class Dice:
         return self.scalar()
 
     def custom(self) -> dict[str, Any]:
-        return {key: self.value() for key in set(self.some(KEYS, 5))}
+        return {key: self.value() for key in dict.fromkeys(self.some(KEYS, 5))}
 
     def time(self) -> datetime:
         return START + timedelta(hours=self.random.randint(0, 4), microseconds=self.random.randint(0, 1))
@@ -269,8 +269,8 @@ class Dice:
         names += list(ORDERS) if kind != "boolean" else []
         names += ["$autocomplete"] if kind in ("searched", "custom") else []
         names += ["$contains"] if kind == "custom" else []
-        chosen = {self.one(names) for _ in range(self.one([1, 1, 2]))}
-        if chosen == {"$eq"} and self.chance(0.5):
+        chosen = dict.fromkeys(self.one(names) for _ in range(self.one([1, 1, 2])))  # as drawn: sets vary
+        if list(chosen) == ["$eq"] and self.chance(0.5):
             return self._operand(key, kind, rows)
         return {name: self._operand_of(name, key, kind, rows) for name in chosen}
 
