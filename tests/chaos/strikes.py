@@ -215,12 +215,14 @@ async def refuse_one(scene: Scene) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def keep_failing(scene: Scene) -> AsyncIterator[None]:
-    """The infrastructure fails under one campaign until that is PAUSED with INTERNAL_FAULT; another one is
-    created meanwhile and completes."""
+    """The infrastructure fails under one campaign until that is PAUSED with INTERNAL_FAULT, unless it was
+    faster; another one is created meanwhile and completes."""
     scene.kills += 1
     await scene.ground.raise_on_messages(scene.campaign.campaign_no, None, "fault")
     yield
     while "INTERNAL_FAULT" not in scene.observer.paused_for:
+        if (await scene.campaign.state())[0] == Status.COMPLETED:
+            break
         await asyncio.sleep(0.05)
     other = await begin(scene.ground, "created", "few", None)
     await other.until(Status.COMPLETED)
