@@ -29,6 +29,11 @@ PROTOCOL = "graphql-transport-ws"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
+# Apollo Client 4 forgets a result whose `complete` it reads in the same turn of its loop: 6 of 14 dashboards
+# missed the end of a campaign when both came in one segment.
+SECONDS_BEFORE_COMPLETE = 0.02
+
+
 class Closing(Exception):
     """The connection is to be closed with a code of the protocol."""
 
@@ -262,6 +267,7 @@ class Connection:
                     errors = orjson.loads(payload.body)["errors"]
                     return {"id": name, "type": "error", "payload": errors}
                 await self._send_text((head + payload.body + b"}").decode())
+        await asyncio.sleep(SECONDS_BEFORE_COMPLETE)
         return {"id": name, "type": "complete"}
 
     async def _complete(self, name: str) -> None:
