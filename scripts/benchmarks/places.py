@@ -138,13 +138,14 @@ def _fill(url: str, number_of_users: int) -> None:
 
 async def _fill_migrated(url: str, number_of_users: int) -> None:
     database = Database(url, durable=False)
-    async with database.transaction() as session:
-        at = await now(session)
-        for first in range(0, number_of_users, _USERS_AT_ONCE):
-            numbers = range(first, min(first + _USERS_AT_ONCE, number_of_users))
+    for first in range(0, number_of_users, _USERS_AT_ONCE):
+        numbers = range(first, min(first + _USERS_AT_ONCE, number_of_users))
+        async with database.transaction() as session:  # each its own: none may last longer than 30 s
+            at = await now(session)
             await session.execute(
                 insert(User), [_user(number) | {"created_at": at, "updated_at": at} for number in numbers]
             )
+    async with database.transaction() as session:
         await users.store(session, [{"user_id": SENDER, "name": "Sam", "role": "admin"}])
         segment = await segments.create(
             session, {"segment_id": SEGMENT, "type": "USER", "filter": {"role": {"$eq": "user"}}}
