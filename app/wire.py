@@ -121,7 +121,23 @@ class _Connection(h11.Connection):
         return len(self.trailing_data[0])
 
 
-class Http(H11Protocol):
+class _Watched(asyncio.BaseProtocol):
+    """A connection whose peer has to read."""
+
+    _reader: _Reader
+
+    def pause_writing(self) -> None:
+        """The peer is slow."""
+        super().pause_writing()
+        self._reader.expect()
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        super().resume_writing()
+        self._reader.relax()
+
+
+class Http(_Watched, H11Protocol):
     """A connection that speaks HTTP."""
 
     config: Config
@@ -250,18 +266,8 @@ class Http(H11Protocol):
         super().timeout_keep_alive_handler()
         self._reader.expect()
 
-    def pause_writing(self) -> None:
-        """The peer is slow."""
-        super().pause_writing()
-        self._reader.expect()
 
-    def resume_writing(self) -> None:
-        """The peer has caught up."""
-        super().resume_writing()
-        self._reader.relax()
-
-
-class WebSocket(WebSocketsSansIOProtocol):
+class WebSocket(_Watched, WebSocketsSansIOProtocol):
     """A connection that speaks WebSocket."""
 
     config: Config
@@ -342,16 +348,6 @@ class WebSocket(WebSocketsSansIOProtocol):
         super().on_task_complete(task)
         if not self.disconnected:
             self._reader.expect()
-
-    def pause_writing(self) -> None:
-        """The peer is slow."""
-        super().pause_writing()
-        self._reader.expect()
-
-    def resume_writing(self) -> None:
-        """The peer has caught up."""
-        super().resume_writing()
-        self._reader.relax()
 
 
 def _head_of(length: int) -> bytes:

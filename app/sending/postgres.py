@@ -148,14 +148,7 @@ class PostgresWriter:
             " SELECT cid, frozen, last_seq FROM taken WHERE NOT is_new"
             " UNION ALL SELECT NULL, NULL, count(*) FROM taken",
             [
-                len(created.type) + 2,
-                created.type,
-                created.team,
-                created.custom,
-                created.created_by_id,
-                shared.now,
-                shared.now,
-                shared.now,
+                *_alike(created, shared),
                 _json(cids),
                 _json([member_count for member_count, _ in founding]),
                 _json([members_key for _, members_key in founding]),
@@ -248,16 +241,7 @@ class PostgresWriter:
                 " custom, created_by_id, frozen, last_message_at, created_at, updated_at)"
                 " SELECT cid, substr(cid, %s), member_count, members_key, 1, %s, %s, %s::jsonb, %s, false,"
                 " %s, %s, %s FROM staged ORDER BY cid",
-                [
-                    len(created.type) + 2,
-                    created.type,
-                    created.team,
-                    created.custom,
-                    created.created_by_id,
-                    shared.now,
-                    shared.now,
-                    shared.now,
-                ],
+                _alike(created, shared),
             )
         except UniqueViolation:
             raise ChannelsTaken from None
@@ -384,3 +368,15 @@ def _escaped(values: Sequence[str | None]) -> Sequence[str]:
     if len(texts) == len(values) and not any(special in together for special in _SPECIAL):
         return texts
     return ["\\N" if value is None else value.translate(_ESCAPES) for value in values]
+
+
+def _alike(created: CreatedChannels, shared: Shared) -> list[Any]:
+    """What channels that are created have alike: where their ids begin in a cid, then their columns."""
+    return [
+        len(created.type) + 2,
+        created.type,
+        created.team,
+        created.custom,
+        created.created_by_id,
+        *[shared.now] * 3,
+    ]
