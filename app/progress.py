@@ -16,11 +16,11 @@ from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database import after_commit
+from app.hearing import hear
 
 log = structlog.get_logger(__name__)
 
 CHANNEL = "carillon:progress"
-RECONNECT_SECONDS = 0.5
 SILENT_SECONDS = 5.0  # after a failure: a queue that hangs must not slow every batch down by a second
 
 
@@ -68,20 +68,8 @@ class Listener:
 
     async def listen(self) -> None:
         """Hears for ever; reconnects while the queue is away. Cancel it to stop."""
-        while True:
-            try:
-                await self._hear()
-            except (RedisError, OSError) as error:
-                log.debug("progress not heard", error=str(error))
-            self._wake_all()  # whatever was said meanwhile was missed: everybody looks
-            await asyncio.sleep(RECONNECT_SECONDS)
-
-    async def _hear(self) -> None:
-        async with Redis.from_url(self._url, socket_connect_timeout=2) as redis, redis.pubsub() as pubsub:
-            await pubsub.subscribe(CHANNEL)
-            async for message in pubsub.listen():
-                if message["type"] == "message":
-                    self._heard(int(message["data"]))
+        # Whatever was said while it was away was missed: everybody looks.
+        await hear(self._url, CHANNEL, lambda said: self._heard(int(said)), self._wake_all)
 
     def _heard(self, campaign_no: int) -> None:
         for ear in self._ears:

@@ -1,4 +1,7 @@
-"""The doorbell: arq wakes somebody up once a transaction has committed. The rows are the job.
+"""The doorbell: once a transaction has committed, whoever works is woken up. The rows are the job.
+
+A ring is published, which all workers that sleep just now hear at once, and is a job of arq, which one of
+them gets within a tenth of a second: if nobody listened, later.
 
 A ring may be lost, doubled or late; housekeeping finds whatever is due within two seconds. So a ring is
 never waited for, never fails the caller, and never piles up: past `MAX_RINGS` waiting ones it is dropped.
@@ -23,6 +26,7 @@ from app.database import after_commit
 log = structlog.get_logger(__name__)
 
 QUEUE = "carillon:queue"
+BELL = "carillon:bell"  # what is rung for, for all workers that listen just now
 MAX_RINGS = 1_000
 RING_EXPIRES = timedelta(seconds=30)
 
@@ -69,10 +73,12 @@ class Doorbell:
         self._connecting = asyncio.Lock()
 
     async def ring(self, job: Job, *arguments: Any) -> None:
-        """Wakes a worker for `job`. Never raises and takes a second at most."""
+        """Wakes a worker for `job`, and all of them for what all can do. Never raises and takes a second at
+        most."""
         try:
             async with asyncio.timeout(1):
                 pool = await self._connected()
+                await pool.publish(BELL, job)
                 if await pool.zcard(QUEUE) < MAX_RINGS:
                     await pool.enqueue_job(job, *arguments, _queue_name=QUEUE, _expires=RING_EXPIRES)
         except (OSError, RedisError, TimeoutError) as error:

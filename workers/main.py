@@ -13,14 +13,15 @@ from arq.worker import Worker, func
 from app import valkey
 from app.database import Database
 from app.exits import explained
+from app.hearing import hear
 from app.progress import Publisher
-from app.queue import QUEUE, Job, deserialize, redis_settings, serialize
+from app.queue import BELL, QUEUE, Job, deserialize, redis_settings, serialize
 from app.sending.engine import Engine
 from app.settings import Settings, load
 from workers.housekeeping import Housekeeping
 from workers.living import Pulse, collect_rarely, unique_name, until_stopped
 from workers.segments import count_segments
-from workers.sending import SendingLoop, send
+from workers.sending import SendingLoop, send, wake
 
 log = structlog.get_logger(__name__)
 
@@ -55,9 +56,8 @@ async def _work(settings: Settings, redis_url: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
     name = unique_name("worker")
-    ear = asyncio.create_task(
-        _listen(redis_url, {"sending": sending, "housekeeping": housekeeping, "database": database})
-    )
+    ctx = {"sending": sending, "housekeeping": housekeeping, "database": database}
+    ears = asyncio.gather(_listen(redis_url, ctx), hear_bell(redis_url, ctx))
     pulse = Pulse(lambda: sending.stuck)
     pulse.start()
     health = asyncio.create_task(pulse.show(redis_url, "worker", name, sending.engine.campaigns_at_work))
@@ -65,11 +65,21 @@ async def _work(settings: Settings, redis_url: str) -> None:
     try:
         await until_stopped(stopping, SECONDS_TO_FINISH, sending.run(stopping), housekeeping.run(stopping))
     finally:
-        ear.cancel()
+        ears.cancel()
         health.cancel()
-        await asyncio.gather(ear, health, return_exceptions=True)
+        await asyncio.gather(ears, health, return_exceptions=True)
         await publisher.close()
         await database.close()
+
+
+async def hear_bell(redis_url: str, ctx: dict[str, Any]) -> None:
+    """A campaign is everybody's work, and a job of arq wakes one worker."""
+
+    def heard(job: bytes) -> None:
+        if job == Job.SEND.encode():
+            wake(ctx)
+
+    await hear(redis_url, BELL, heard, missed=lambda: None)
 
 
 async def _listen(redis_url: str, ctx: dict[str, Any]) -> None:

@@ -58,5 +58,10 @@ class SendingLoop:
 
 async def send(ctx: dict[str, Any]) -> None:
     """Job: something started, resumed, or is to start or stop at another time."""
+    wake(ctx)
+
+
+def wake(ctx: dict[str, Any]) -> None:
+    """Has this worker look at what there is to do."""
     for sleeper in (ctx["sending"], ctx["housekeeping"]):
         sleeper.wake()

@@ -1,0 +1,94 @@
+"""A ring on a real Valkey: whoever listens wakes up, after an absence of the queue too."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from app import valkey
+from app.queue import BELL, Doorbell, Job
+from tests.acceptance.instances import until
+from workers.main import hear_bell
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[valkey.Server]:
+    server = valkey.start(tmp_path / "valkey")
+    yield server
+    server.stop()
+
+
+class Sleeper:
+    """Stands for a worker's loop and its housekeeping."""
+
+    def __init__(self) -> None:
+        self.woken = asyncio.Event()
+        self.times = 0
+
+    def wake(self) -> None:
+        self.times += 1
+        self.woken.set()
+
+
+@asynccontextmanager
+async def workers(url: str, number: int) -> AsyncIterator[list[Sleeper]]:
+    """So many, each of which listens."""
+    sleepers = [Sleeper() for _ in range(number)]
+    ears = [
+        asyncio.create_task(hear_bell(url, {"sending": sleeper, "housekeeping": sleeper}))
+        for sleeper in sleepers
+    ]
+    await listening(url, number)
+    yield sleepers
+    for ear in ears:
+        ear.cancel()
+    await asyncio.gather(*ears, return_exceptions=True)
+
+
+async def listening(url: str, number: int) -> None:
+    with Redis.from_url(url) as redis:
+        all_there = {BELL.encode(): number}
+        await asyncio.to_thread(
+            until, 20, "they listen", lambda: dict(redis.pubsub_numsub(BELL)) == all_there
+        )
+
+
+async def ring(url: str, *jobs: Job) -> None:
+    doorbell = Doorbell(url)
+    for job in jobs:
+        await doorbell.ring(job)
+    await doorbell.close()
+
+
+async def woken(*sleepers: Sleeper) -> None:
+    async with asyncio.timeout(20):
+        for sleeper in sleepers:
+            await sleeper.woken.wait()
+
+
+async def test_one_ring_wakes_every_worker(queue: valkey.Server) -> None:
+    async with workers(queue.url, 3) as sleepers:
+        await ring(queue.url, Job.SEND)
+        await woken(*sleepers)
+
+
+async def test_what_one_worker_does_alone_wakes_no_sender(queue: valkey.Server) -> None:
+    async with workers(queue.url, 1) as (sleeper,):
+        await ring(queue.url, Job.COUNT_SEGMENTS, Job.SEND)
+        await woken(sleeper)
+        assert sleeper.times == 2  # its loop and its housekeeping, once each
+
+
+async def test_the_bell_is_heard_again_after_the_queue_was_away(tmp_path: Path) -> None:
+    first = valkey.start(tmp_path / "valkey")
+    async with workers(first.url, 1) as (sleeper,):
+        await asyncio.to_thread(first.stop)
+        second = await asyncio.to_thread(valkey.start, tmp_path / "valkey")
+        assert second.url == first.url
+        await listening(second.url, 1)
+        await ring(second.url, Job.SEND)
+        await woken(sleeper)
+        await asyncio.to_thread(second.stop)
