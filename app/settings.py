@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     redis_url: Annotated[str, AfterValidator(_redis_url)] | None = None
     admin_key: Annotated[str, Field(min_length=16, max_length=200)] | None = None
     workers: Annotated[int, Field(ge=1, le=64)] = 1
+    batches_at_once: Annotated[int, Field(ge=1, le=8)] = 2
     messages_per_second: Annotated[int | None, Field(ge=1, le=10_000_000)] = None
     monthly_messages: Annotated[int | None, Field(ge=0)] = None
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)] = ()
@@ -123,6 +124,11 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The database's URL; by default a SQLite file in the data directory."""
         return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'carillon.db'}"
+
+    @cached_property
+    def lanes(self) -> int:
+        """How many batches a worker has in hand at once. SQLite has one writer."""
+        return 1 if self.database.startswith("sqlite") else self.batches_at_once
 
     @cached_property
     def address(self) -> str:

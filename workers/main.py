@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 QUEUE_RETRY_SECONDS = 1.0
 POLL_SECONDS = 0.1  # how often arq looks; 20 looks a second cost 0.5% of a core
+OTHER_CONNECTIONS = 3  # of housekeeping, which counts two segments at once
 SECONDS_TO_FINISH = 2.5  # the supervisor kills after three
 
 
@@ -41,11 +42,11 @@ def main() -> None:
 
 async def _work(settings: Settings, redis_url: str) -> None:
     stopping = asyncio.Event()
-    database = Database(settings.database, durable=False, inline=True, pool_size=4)
+    lanes = settings.lanes
+    database = Database(settings.database, durable=False, inline=True, pool_size=OTHER_CONNECTIONS + lanes)
     publisher = Publisher(redis_url)
-    sending = SendingLoop(
-        Engine(database, publisher, settings.messages_per_second, settings.monthly_messages)
-    )
+    engine = Engine(database, publisher, settings.messages_per_second, settings.monthly_messages)
+    sending = SendingLoop(engine, lanes)
     housekeeping = Housekeeping(settings, database, publisher, sending)
 
     def stop() -> None:
@@ -60,7 +61,7 @@ async def _work(settings: Settings, redis_url: str) -> None:
     ears = asyncio.gather(_listen(redis_url, ctx), hear_bell(redis_url, ctx))
     pulse = Pulse(lambda: sending.stuck)
     pulse.start()
-    health = asyncio.create_task(pulse.show(redis_url, "worker", name, sending.engine.campaigns_at_work))
+    health = asyncio.create_task(pulse.show(redis_url, "worker", name, engine.campaigns_at_work))
     log.info("worker ready", worker=name)
     try:
         await until_stopped(stopping, SECONDS_TO_FINISH, sending.run(stopping), housekeeping.run(stopping))

@@ -1,4 +1,4 @@
-"""The sending loop of a worker, and the job that wakes it."""
+"""The sending loops of a worker, and the job that wakes it."""
 
 import asyncio
 import time
@@ -12,11 +12,11 @@ from workers.living import STUCK_SECONDS
 log = structlog.get_logger(__name__)
 
 
-class SendingLoop:
+class Lane:
     """Runs an engine's turns one after the other; sleeps while there is nothing to do."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+        self._engine = engine
         self._bell = asyncio.Event()
         self._turn_began: float | None = None
 
@@ -30,17 +30,15 @@ class SendingLoop:
         return self._turn_began is not None and time.monotonic() - self._turn_began > STUCK_SECONDS
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Turns until `stopping` is set; the batch in hand is finished first."""
-        self.engine.stopping = stopping
+        """Turns until `stopping` is set."""
         while not stopping.is_set():
             self._bell.clear()
             await self._sleep(await self._turn())
-        await self.engine.let_go()
 
     async def _turn(self) -> float:
         self._turn_began = time.monotonic()
         try:
-            return await self.engine.turn()
+            return await self._engine.turn()
         except Exception as error:  # the database is away: every campaign waits, the worker stays
             log.warning("no work could be looked up", error=str(error))
             return IDLE_SECONDS
@@ -54,6 +52,31 @@ class SendingLoop:
             await asyncio.wait_for(self._bell.wait(), min(seconds, IDLE_SECONDS))
         except TimeoutError:
             return
+
+
+class SendingLoop:
+    """An engine at work in so many lanes: batches that are in hand at once."""
+
+    def __init__(self, engine: Engine, lanes: int = 1) -> None:
+        self.engine = engine
+        self._lanes = [Lane(engine) for _ in range(lanes)]
+        engine.rouse = self.wake
+
+    def wake(self) -> None:
+        """There may be work: look now."""
+        for lane in self._lanes:
+            lane.wake()
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a lane is, in a turn that lasts longer than any can."""
+        return any(lane.stuck for lane in self._lanes)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Turns until `stopping` is set; the batches in hand are finished first."""
+        self.engine.stopping = stopping
+        await asyncio.gather(*(lane.run(stopping) for lane in self._lanes))
+        await self.engine.let_go()
 
 
 async def send(ctx: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """The slice after the one in hand, made ready while the database writes: people are read, channels looked up,
 texts rendered. It is used only if nothing that it was made of has changed since; else the transaction that
-sends it reads and renders as if it had never been.
+sends it reads and renders as if it had never been. On SQLite alone: PostgreSQL takes several batches at once.
 """
 
 import asyncio
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple
@@ -22,9 +22,8 @@ from app.ids import message_ids
 from app.inline_sqlite import InlineConnection
 from app.sending.blueprint import Blueprint
 from app.sending.outcomes import settle_without_writing
-from app.sending.postgres import PostgresWriter
 from app.sending.writers import as_of_now, writer_of
-from app.sending.writing import BatchWriter, Entries, Signature
+from app.sending.writing import BatchWriter, Entries
 
 log = structlog.get_logger(__name__)
 
@@ -54,11 +53,10 @@ class Version(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a slice was made of, `at` the monotonic time before it was read: on PostgreSQL the signature of
-    the rows, in the snapshot that they were read in."""
+    """What a slice was made of, `at` the monotonic time before it was read."""
 
     at: float
-    state: Version | Signature
+    version: Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +78,7 @@ class Ready:
             return False
         if self.seen is None or monotonic() - self.seen.at > SECONDS_READY:
             return False
-        return self.seen.state == (await version_of(session) or await self.signature(session))
-
-    async def signature(self, session: AsyncSession) -> Signature:
-        """All rows that it was made of, on PostgreSQL, as this session sees them, with those that are absent.
-        Channels that `BatchWriter.write` founds need none: it fails if somebody was faster."""
-        cids: list[str] = []
-        if self.entries.alike is None:
-            cids = list({entry.cid for entry in self.entries if entry.cid is not None})
-        named = [member.user_id for member in self.blueprint.template_members]
-        people = {*self.entries.target_ids, *named, self.blueprint.campaign.sender_id}
-        return await (await PostgresWriter.of(session)).signature(list(people), cids)
+        return self.seen.version == await version_of(session)
 
 
 class Held(NamedTuple):
@@ -115,17 +103,17 @@ class Ahead:
     ) -> None:
         """Begins to make a slice of these ready, beside the transaction of `session`."""
         at, version = monotonic(), await version_of(session)
-        if version is None and not _has_signature(blueprint):
+        if version is None:
             return
         making = partial(
             make_ready,
             blueprint=blueprint,
             batch_no=batch_no,
             target_ids=target_ids,
-            seen=None if version is None else Seen(at, version),
+            seen=Seen(at, version),
         )
-        if version is None or not isinstance(await _driver_of(session), InlineConnection):
-            self._at_work = asyncio.ensure_future(self._beside(making, at))
+        if not isinstance(await _driver_of(session), InlineConnection):
+            self._at_work = asyncio.ensure_future(self._beside(making))
             return
         reader = await self._read.enter_async_context(self._database.read())
         inline, writer = await _driver_of(reader), await writer_of(reader)
@@ -133,12 +121,9 @@ class Ahead:
         self._read.callback(wait, [thread])
         self._at_work = asyncio.wrap_future(thread)
 
-    async def _beside(self, making: "Making", at: float) -> Ready:
+    async def _beside(self, making: "Making") -> Ready:
         async with self._database.read() as session:
-            ready = await making(await writer_of(session))
-            if ready.seen is None:
-                ready = replace(ready, seen=Seen(at, await ready.signature(session)))
-            return ready
+            return await making(await writer_of(session))
 
     async def finish(self) -> Ready | None:
         """Waits for what was begun. Whatever went wrong is left to the transaction to meet, and to tell."""
@@ -150,12 +135,6 @@ class Ahead:
             except Exception as error:
                 log.debug("not made ready", error=str(error))
                 return None
-
-
-def _has_signature(blueprint: Blueprint) -> bool:
-    """Whether ids of users and channels name all rows that a slice is made of. They do not where channels are
-    found by their members, or are themselves the targets, whose receivers are looked up."""
-    return blueprint.channel_type is not None and not blueprint.for_channels
 
 
 Making = Callable[[BatchWriter], Coroutine[Any, Any, Ready]]

@@ -1,26 +1,27 @@
-"""The sending loop of one worker: a slice of a running campaign at a time, of the one that has had least.
+"""The sending of one worker: a slice of a running campaign at a time, of the one that has had least.
 
-The rows say what there is to do, so any number of engines work side by side, and one that dies leaves
-nothing behind. Nothing here needs the queue: it only wakes the loop sooner.
+Several lanes may take turns at once, each with a connection of its own: while the database works for one,
+the process works for another. The rows say what there is to do, so any number of engines work side by side,
+and one that dies leaves nothing behind. Nothing here needs the queue: it only wakes the loops sooner.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
 
 import structlog
 
 from app.campaigns import capacity, lifecycle, queries
 from app.campaigns.queries import Working
 from app.campaigns.states import Status, StatusReason
-from app.database import Database, is_infrastructure, storage_is_full, took_too_long, waited_too_long
-from app.ids import new_uuid
+from app.database import Database, is_infrastructure, took_too_long, waited_too_long
 from app.ledger import queries as ledger
 from app.progress import Publisher
-from app.sending import batches, isolation, throttle
+from app.sending import batches, faults, isolation, throttle
 from app.sending.ahead import Ahead, Held
 from app.sending.blueprint import Blueprints
+from app.sending.gate import Gate
 from app.sending.opening import BatchTaken
 from app.sending.outcomes import SenderMissing
 from app.sending.planning import Planning, plan_chunk
@@ -37,27 +38,6 @@ OTHERS_AT_WORK_SECONDS = 0.1  # another worker holds the last batches: look agai
 SECONDS_BETWEEN_LOOKS = 0.05  # at what has come new, while others are sent: a campaign begins this much late
 LONG_PLANNING_SECONDS = 0.05  # then the slice that follows is a turn of its own
 SECONDS_OF_ANOTHERS_PLANNING = 2.0  # one worker plans a campaign; what it leaves behind another takes over
-FIRST_BACKOFF_SECONDS = 0.1
-MAX_BACKOFF_SECONDS = 5.0
-SECONDS_TO_FORGET_FAULTS = 30.0  # that nothing followed
-
-
-# What fails so often, one time after the other, is paused: after six seconds. If there is no room, at once:
-# every further try would take some of what the pause itself needs to be stored.
-FAULTS_BEFORE_PAUSE = 7
-FAULTS_OF_STORAGE = 1
-NO_ROOM = "The database has no room left. Make some; sending resumes by itself, or with resumeCampaign."
-KEEPS_FAILING = (
-    "Sending keeps failing; the log says why (incident {}). It is tried again by itself,"
-    " or with resumeCampaign."
-)
-
-
-class Backoff(NamedTuple):
-    """A campaign that failed `faults` times in a row is left alone `until` then."""
-
-    faults: int
-    until: float
 
 
 class Sending(StrEnum):
@@ -71,7 +51,8 @@ class Sending(StrEnum):
 
 @dataclass
 class Engine:
-    """One worker's hands. `turn()` again and again; between turns nothing is held."""
+    """One worker's hands. `turn()` again and again, in as many lanes as there are; between turns nothing is
+    held."""
 
     database: Database
     publisher: Publisher
@@ -79,13 +60,16 @@ class Engine:
     monthly_messages: int | None = None
     seconds_to_confirm: float = 1.0  # before a batch is isolated: see `_is_confirmed`
     stopping: asyncio.Event = field(default_factory=asyncio.Event)  # once set, no further slice begins
+    rouse: Callable[[], None] = lambda: None  # called when there is something new for the other lanes to do
     sent: int = 0
+    _faults: faults.Faults = field(init=False)
+    _gate: Gate = field(default_factory=Gate)
+    _planning: set[int] = field(default_factory=set)  # by a lane, just now
     _sent_at: dict[int, float] = field(default_factory=dict)
     _blueprints: Blueprints = field(default_factory=Blueprints)
     _free_at: dict[int, float] = field(default_factory=dict)
     _held: dict[int, Held] = field(default_factory=dict)
     _sharing: set[int] = field(default_factory=set)  # their batches meet in channels: no use in looking ahead
-    _backoff: dict[int, Backoff] = field(default_factory=dict)
     _unforgiven: list[tuple[int, int]] = field(default_factory=list)
     _suspected: dict[tuple[int, int, int], float] = field(default_factory=dict)
     _turns: Turns = field(default_factory=Turns)
@@ -93,23 +77,40 @@ class Engine:
     _planned_now: set[int] = field(default_factory=set)
     _planned_elsewhere: dict[int, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._faults = faults.Faults(self.database, self.publisher)
+
     async def turn(self) -> float:
         """A slice of each campaign that has work, or of as many as 50 ms are enough for: those
         that have had least. Returns the seconds until the next turn is worth it."""
+        ended = self._turns.ended
         async with self.database.read() as session:
             working = await queries.working(session)
         self._alone = len(working) == 1
         await self._forget_all_but({campaign.campaign_no for campaign in working})
         waits, clock = list[float](), asyncio.get_running_loop().time
         look_again = clock() + SECONDS_BETWEEN_LOOKS
-        for campaign in sorted(working, key=lambda each: self._turns.place(each.campaign_no)):
+        while working:
             if self.stopping.is_set() or clock() > look_again:
                 return 0.0
-            began = clock()
-            waits.append(await self._campaign(campaign))
-            self._turns.end(campaign.campaign_no, clock() - began, busy=waits[-1] <= 0)
+            campaign = min(working, key=lambda each: self._turns.place(each.campaign_no))
+            working.remove(campaign)
+            if self._turns.ended_after(campaign.campaign_no, ended):  # another lane did, what was read is old
+                waits.append(0.0)
+                continue
+            waits.append(await self._turn_of(campaign))
             await asyncio.sleep(0)  # on SQLite nothing else lets housekeeping and signals in
         return min(waits, default=IDLE_SECONDS)
+
+    async def _turn_of(self, campaign: Working) -> float:
+        clock, wait = asyncio.get_running_loop().time, 0.0
+        began = clock()
+        self._turns.begin(campaign.campaign_no)
+        try:
+            wait = await self._campaign(campaign)
+        finally:
+            self._turns.end(campaign.campaign_no, clock() - began, busy=wait <= 0)
+        return wait
 
     async def _forget_all_but(self, running: set[int]) -> None:
         self._turns.keep(running)
@@ -121,7 +122,7 @@ class Engine:
         self._free_at = {
             scope: at for scope, at in self._free_at.items() if scope in running or scope == throttle.SERVER
         }
-        self._backoff = {number: held for number, held in self._backoff.items() if number in running}
+        self._faults.keep(running)
         self._suspected = {batch: at for batch, at in self._suspected.items() if batch[0] in running}
         self._sharing &= running
         self._blueprints.keep(running)
@@ -140,8 +141,12 @@ class Engine:
 
     async def _forgive_all(self) -> None:
         while self._unforgiven:
-            await self._forgive(*self._unforgiven[-1])
-            self._unforgiven.pop()
+            batch = self._unforgiven.pop()  # nobody else forgives it too
+            try:
+                await self._forgive(*batch)
+            except Exception:
+                self._unforgiven.append(batch)
+                raise
 
     def campaigns_at_work(self) -> int:
         """For how many campaigns that run it has written within the last ten seconds."""
@@ -149,73 +154,22 @@ class Engine:
         return sum(at > begin for at in self._sent_at.values())
 
     async def _campaign(self, campaign: Working) -> float:
-        now = asyncio.get_running_loop().time()
-        backoff = self._backoff.get(campaign.campaign_no)
-        if backoff is not None and backoff.until > now:
-            return backoff.until - now
-        sent_before = self._sent_at.get(campaign.campaign_no)
+        number = campaign.campaign_no
+        if (left_alone := self._faults.wait(number)) > 0:
+            return left_alone
+        fault, sent_before = self._faults.backoff.get(number), self._sent_at.get(number)
         try:
             wait = await self._work_on(campaign)
         except Exception as error:
-            return await self._back_off(campaign, error)
-        # A turn that found everything in others' hands proves nothing: with it two workers would forgive each
-        # fault of one another, and never pause what fails for both.
-        sent = self._sent_at.get(campaign.campaign_no) != sent_before
-        if backoff is not None and (sent or now > backoff.until + SECONDS_TO_FORGET_FAULTS):
-            del self._backoff[campaign.campaign_no]
+            return await self._faults.add(campaign, error)
+        self._faults.forgive(number, fault, sent=self._sent_at.get(number) != sent_before)
         return wait
-
-    async def _back_off(self, campaign: Working, error: Exception) -> float:
-        """Leaves the campaign alone for a while, twice as long each time; the others go on. What keeps
-        failing is paused, for everybody to see."""
-        before = self._backoff.get(campaign.campaign_no)
-        faults = 1 if before is None else before.faults + 1
-        seconds: float = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** (faults - 1))
-        until = asyncio.get_running_loop().time() + seconds
-        self._backoff[campaign.campaign_no] = Backoff(faults, until)
-        if is_infrastructure(error):
-            log.warning("database fault", campaign=campaign.campaign_id, error=str(error), retry_in=seconds)
-        else:
-            log.error("campaign fault", campaign=campaign.campaign_id, retry_in=seconds, exc_info=error)
-        full = storage_is_full(error)
-        if faults >= (FAULTS_OF_STORAGE if full else FAULTS_BEFORE_PAUSE):
-            await self._pause_for_fault(campaign, error, full)
-        return seconds
-
-    async def _pause_for_fault(self, campaign: Working, error: Exception, full: bool) -> None:
-        reason = StatusReason.STORAGE_FULL if full else StatusReason.INTERNAL_FAULT
-        message = NO_ROOM
-        if not full:
-            incident = new_uuid()
-            log.error("it keeps failing", campaign=campaign.campaign_id, incident=incident, error=str(error))
-            message = KEEPS_FAILING.format(incident)
-        try:
-            await self._store_pause(campaign, reason, message)
-        except Exception as failure:  # nothing can be stored now: the next try comes in some seconds anyway
-            log.warning("could not be paused", campaign=campaign.campaign_id, error=str(failure))
-
-    async def _store_pause(self, campaign: Working, reason: StatusReason, message: str) -> None:
-        """Pauses it, if there is no room even for that in what was kept for this."""
-        number, reserve = campaign.campaign_no, self.database.reserve
-        try:
-            async with self.database.transaction() as session:
-                paused = await lifecycle.pause_for_fault(session, number, reason, message)
-        except Exception as failure:
-            if not storage_is_full(failure) or reserve is None or not reserve.give_up():
-                raise
-            log.warning("the disk is full; the room kept for this is given up")
-            async with self.database.transaction() as session:
-                paused = await lifecycle.pause_for_fault(session, number, reason, message)
-        if paused is not None:
-            del self._backoff[number]
-            await self.publisher.publish(number)
 
     async def _work_on(self, campaign: Working) -> float:
         number, clock, outcome = campaign.campaign_no, asyncio.get_running_loop().time, None
         began = clock()
         if not campaign.planned and self._should_plan(number, began):
             outcome = await self._plan(campaign)
-            await self.publisher.publish(number)
             if outcome == Planning.OVER_QUOTA:
                 return IDLE_SECONDS
             if outcome == Planning.OVERTAKEN:
@@ -229,17 +183,29 @@ class Engine:
         return await self._send(campaign, planned)
 
     def _should_plan(self, number: int, now: float) -> bool:
-        """Not if another worker was faster just now, nor if what was planned last is still to get its slice:
-        planning would keep the messages waiting."""
+        """Not if another lane plans it, if another worker was faster just now, nor if what was planned last
+        is still to get its slice: planning would keep the messages waiting."""
+        if number in self._planning:
+            return False
         if number in self._planned_now:
             self._planned_now.discard(number)
             return False
         return now >= self._planned_elsewhere.get(number, now)
 
     async def _plan(self, campaign: Working) -> Planning:
-        if campaign.retrying:
-            return await retry_chunk(self.database, campaign.campaign_no)
-        return await plan_chunk(self.database, campaign.campaign_no, capacity=self.monthly_messages)
+        number = campaign.campaign_no
+        self._planning.add(number)
+        try:
+            if campaign.retrying:
+                outcome = await retry_chunk(self.database, number)
+            else:
+                outcome = await plan_chunk(self.database, number, capacity=self.monthly_messages)
+        finally:
+            self._planning.discard(number)
+        if outcome in (Planning.STORED, Planning.FINISHED):
+            self.rouse()
+        await self.publisher.publish(number)
+        return outcome
 
     async def _send(self, campaign: Working, planned: bool) -> float:
         reservation, wait = await self._pace(campaign)
@@ -247,15 +213,14 @@ class Engine:
             return wait
         outcome = await self._send_slice(campaign, reservation)
         if outcome == Sending.SENT:
-            if (
-                planned and campaign.campaign_no not in self._held
-            ):  # it may have been the last: no further turn
+            if planned and campaign.campaign_no not in self._held:  # it may have been the last
                 await self._finish(campaign)
             return 0.0
         if outcome == Sending.FAILED:
-            return FIRST_BACKOFF_SECONDS
+            return faults.FIRST_BACKOFF_SECONDS
         if not planned:  # what another worker plans may take it a moment
-            return OTHERS_AT_WORK_SECONDS if campaign.campaign_no in self._planned_elsewhere else 0.0
+            elsewhere = self._planning | self._planned_elsewhere.keys()
+            return OTHERS_AT_WORK_SECONDS if campaign.campaign_no in elsewhere else 0.0
         return await self._finish(campaign)
 
     async def _pace(self, campaign: Working) -> tuple[Reservation | None, float]:
@@ -287,10 +252,19 @@ class Engine:
         return Sending.SENT if left < reservation.messages else outcome
 
     async def _send_batch(self, campaign: Working, limit: int | None) -> tuple[Sending, int]:
-        await self._forgive_all()
-        held = self._held.pop(campaign.campaign_no, None) or await self._pick(campaign.campaign_no)
-        if held is None:
-            return Sending.NOTHING_OPEN, 0
+        """One batch. One that failed before may be what kills its worker: alone, so that no try of another is
+        counted for it."""
+        async with self._gate.together():
+            await self._forgive_all()
+            held = self._held.pop(campaign.campaign_no, None) or await self._pick(campaign.campaign_no)
+            if held is None:
+                return Sending.NOTHING_OPEN, 0
+            if held.picked.attempts == 1:
+                return await self._try(campaign, held, False, limit)
+        async with self._gate.alone():
+            return await self._try_again(campaign, held, limit)
+
+    async def _try_again(self, campaign: Working, held: Held, limit: int | None) -> tuple[Sending, int]:
         batch_no, attempts, pending = held.picked
         isolate = isolation.is_broken(attempts, pending)
         if isolate and not self._is_confirmed(campaign.campaign_no, batch_no, pending):
@@ -305,8 +279,14 @@ class Engine:
 
     def _ahead(self, campaign_no: int, held: Held, limit: int | None) -> Ahead | None:
         """What is ready of this batch, and where the next is made so. Paced, or beside other campaigns, it
-        would wait and be stale; and a crash would count as a try for a batch of each."""
-        if limit is not None or not self._alone or campaign_no in self._sharing:
+        would wait and be stale; and a crash would count as a try for a batch of each. On PostgreSQL there
+        are lanes instead."""
+        if (
+            self.database.dialect != "sqlite"
+            or limit is not None
+            or not self._alone
+            or campaign_no in self._sharing
+        ):
             return None
         return Ahead(self.database, held.ready)
 

@@ -26,7 +26,6 @@ from app.sending.writing import (
     Person,
     Sending,
     Shared,
-    Signature,
     TakenChannel,
     Wanted,
 )
@@ -76,15 +75,6 @@ class PostgresWriter:
             f"SELECT id FROM users WHERE id = {_THESE} AND deleted_at IS NOT NULL", [_json(user_ids)]
         )
         return [row[0] for row in rows]
-
-    async def signature(self, user_ids: Sequence[str], cids: Sequence[str]) -> Signature:
-        """Two of the same ids are the same if none of these rows was written, came or went in between: each
-        version has another xmin. 3,000 users take 5 ms."""
-        rows = await self._rows(
-            f"{_versions('users', 'id')} UNION ALL {_versions('channels', 'cid')}",
-            ["users", _json(user_ids), "channels", _json(cids)],
-        )
-        return tuple(sorted(rows))
 
     async def channels(self, cids: Sequence[str]) -> dict[str, ChannelState]:
         """See `BatchWriter`."""
@@ -335,12 +325,6 @@ def _foundings(created: CreatedChannels, wanted: Wanted) -> list[tuple[int, str 
     if keys is not None:
         return [(2, key) for key in keys]
     return [created.founding(cid, targets) for cid, targets in wanted.items()]
-
-
-def _versions(table: str, key: str) -> str:
-    """Selects a name, how many of these rows there are, and the sum of what tells each one's version."""
-    version = f"hashtextextended({key}, xmin::text::bigint)"
-    return f"SELECT %s, count(*), sum({version}) FROM {table} WHERE {key} = {_THESE}"
 
 
 def _table(*columns: str) -> str:

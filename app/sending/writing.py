@@ -253,10 +253,6 @@ class ChannelsTaken(Exception):
     """Somebody created a channel after it was looked for: the batch is to be tried anew."""
 
 
-# Of rows on PostgreSQL: how many there are, and what tells their versions; first of users, then of channels.
-Signature = tuple[tuple[Any, ...], ...]
-
-
 class BatchWriter(Protocol):
     """The statements of a batch on one kind of database."""
 

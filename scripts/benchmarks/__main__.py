@@ -72,6 +72,10 @@ def send(
     repeat: Annotated[int, typer.Option(min=1, max=99, help="How often all is measured; medians count.")] = 3,
     databases: Databases = BOTH,
     workers: Annotated[str, typer.Option(help="How many processes send, with commas between.")] = "1,2",
+    at_once: Annotated[
+        str,
+        typer.Option(help="How many batches each has in hand at once, on PostgreSQL, with commas between."),
+    ] = "2",
     templates: Annotated[str, typer.Option(help="Which campaigns, with commas between.")] = ",".join(
         TEMPLATES
     ),
@@ -108,6 +112,7 @@ def send(
         (60_000,) if quick else _numbers(users, "--users"),
         1 if quick else repeat,
         (1,) if quick else _numbers(workers, "--workers"),
+        _numbers(at_once, "--at-once"),
         _templates(templates),
         0 if quick else naive,
         directory,

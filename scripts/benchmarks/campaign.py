@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -60,13 +61,19 @@ class Run:
 
 
 def run_campaign(
-    place: Place, workers: int, redis_url: str, directory: Path, template: TemplateName = "simple"
+    place: Place,
+    workers: int,
+    redis_url: str,
+    directory: Path,
+    template: TemplateName = "simple",
+    settings: Mapping[str, str] | None = None,
 ) -> Run:
-    """Sends one campaign in a fresh database. Raises `WorkerFailed`."""
+    """Sends one campaign in a fresh database, by workers with these settings. Raises `WorkerFailed`."""
     url = place.fresh()
     reader = place.connect(url)
     try:
-        run = asyncio.run(_run(url, redis_url, reader, workers, directory, template))
+        starting = running(workers, url, redis_url, directory, settings=settings)
+        run = asyncio.run(_run(url, redis_url, reader, starting, template))
     finally:
         reader.close()
     place.drop(url)
@@ -74,7 +81,11 @@ def run_campaign(
 
 
 async def _run(
-    url: str, redis_url: str, reader: Any, workers: int, directory: Path, template: TemplateName
+    url: str,
+    redis_url: str,
+    reader: Any,
+    starting: AbstractContextManager[Sequence[Worker]],
+    template: TemplateName,
 ) -> Run:
     """As an API process does it, whose connections stand already."""
     database, doorbell = Database(url), Doorbell(redis_url)
@@ -83,7 +94,7 @@ async def _run(
             await _create(database, _BEFORE, {"text": TEXT})
         await _create(database, CAMPAIGN, _RICH if template == "rich" else {"text": TEXT})
         await doorbell.ring(Job.SEND)  # a worker that heard this one will hear the next at once
-        with running(workers, url, redis_url, directory) as processes:
+        with starting as processes:
             if template == "existing":
                 await _send(database, doorbell, reader, processes, _BEFORE)
             return await _send(database, doorbell, reader, processes, CAMPAIGN)

@@ -32,7 +32,8 @@ def show(plan: Plan, results: Sequence[Result]) -> None:
 
 def _named(result: Result, case: Case) -> str:
     workers = f", {case.workers} workers" if case.workers > 1 else ""
-    return f"{_TITLES[result.name]}: {case.template}, {case.users:,}{workers}"
+    at_once = f", {case.at_once} at once" if result.name == "postgresql" else ""
+    return f"{_TITLES[result.name]}: {case.template}, {case.users:,}{workers}{at_once}"
 
 
 def _sent(result: Result, case: Case) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ class Plan:
     users: Sequence[int]
     repeat: int
     workers: Sequence[int]
+    at_once: Sequence[int]  # batches that a worker has in hand; on PostgreSQL only
     templates: Sequence[TemplateName]
     naive: int  # recipients that are sent one by one; 0: not at all
     directory: Path | None
@@ -40,6 +41,7 @@ class Case:
     template: TemplateName
     users: int
     workers: int
+    at_once: int
 
 
 @dataclass(slots=True)
@@ -85,18 +87,22 @@ def measure(name: PlaceName, plan: Plan, say: Say) -> Result:
 def _measure(
     result: Result, place: Place, plan: Plan, users: int, queue: str, directory: Path, say: Say
 ) -> None:
-    cases = [Case("simple", users, workers) for workers in plan.workers if "simple" in plan.templates]
+    at_once = plan.at_once if result.name == "postgresql" else [1]
+    simple = [Case("simple", users, each, many) for each in plan.workers for many in at_once]
+    cases = simple if "simple" in plan.templates else []
     if users == min(plan.users):
-        cases += [Case(template, users, 1) for template in plan.templates if template != "simple"]
+        others = [template for template in plan.templates if template != "simple"]
+        cases = cases + [Case(template, users, 1, max(at_once)) for template in others]
     for number in range(1, plan.times(users) + 1):
         at = f"{result.name}, {users:,} users, {number} of {plan.times(users)}"
         for case in cases:
             say(f"{at}: {case.template}, {case.workers} at work")
-            run = run_campaign(place, case.workers, queue, directory, case.template)
+            settings = {"CARILLON_BATCHES_AT_ONCE": str(case.at_once)}
+            run = run_campaign(place, case.workers, queue, directory, case.template, settings)
             result.runs.setdefault(case, []).append(run)
             if case.template != "existing":
                 check_complete(run.content, users)
-            if case.template == "simple" and case.workers == min(plan.workers):
+            if case == next(iter(simple)):
                 for size in SIZES:
                     say(f"{at}: the floor, {size:,} recipients a transaction")
                     floors = result.floors.setdefault(users, {})

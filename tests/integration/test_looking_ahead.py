@@ -1,4 +1,4 @@
-"""What is made ready ahead of its transaction, on both databases: it is used only as long as it is true."""
+"""What is made ready ahead of its transaction, on SQLite: it is used only as long as it is true."""
 
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -34,6 +34,8 @@ from tests.integration.campaigning import (
 FIRST = [f"a{n:02d}" for n in range(10)]
 SECOND = ["absent", "gone", *(f"u{n:02d}" for n in range(8))]
 LATER = datetime(2026, 1, 1, tzinfo=UTC)
+
+looks_ahead = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -120,6 +122,7 @@ async def sender_renamed(database: Database) -> str:
 CHANGES = [renamed, recreated, erased_and_back, deactivated_and_back, deactivated, sender_renamed]
 
 
+@looks_ahead
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("text", ["Hello {{ receiver.name }}", "Hello {{ receiver.name|trim }}"])
 async def test_nobody_gets_what_was_read_before_a_change(
@@ -141,6 +144,7 @@ async def test_nobody_gets_what_was_read_before_a_change(
     await books(database, campaign)
 
 
+@looks_ahead
 @pytest.mark.parametrize("user_id", ["absent", "gone"])
 async def test_who_was_to_be_skipped_and_came_back_gets_a_message(
     database: Database,
@@ -159,6 +163,7 @@ async def test_who_was_to_be_skipped_and_came_back_gets_a_message(
     assert (await outcomes(database, await work(database)))[user_id] == "SENT"
 
 
+@looks_ahead
 async def test_a_channel_that_came_later_is_written_into(
     database: Database, elsewhere: Database, monkeypatch: pytest.MonkeyPatch, used: list[bool]
 ) -> None:
@@ -171,6 +176,7 @@ async def test_a_channel_that_came_later_is_written_into(
     assert (found["u03"], found["u04"]) == ("SENT", "SKIPPED NO_CHANNEL")
 
 
+@looks_ahead
 async def test_a_member_of_the_template_who_was_deleted_joins_nothing(
     database: Database, elsewhere: Database, monkeypatch: pytest.MonkeyPatch, used: list[bool]
 ) -> None:
@@ -180,6 +186,7 @@ async def test_a_member_of_the_template_who_was_deleted_joins_nothing(
     assert used == [False]
 
 
+@looks_ahead
 @pytest.mark.parametrize("create_channels", [True, False])
 async def test_what_is_unchanged_is_used(
     database: Database,
@@ -196,6 +203,7 @@ async def test_what_is_unchanged_is_used(
     assert (counted.sent, counted.skipped) == (18 if create_channels else 8, 2 if create_channels else 12)
 
 
+@looks_ahead
 async def test_a_second_after_it_was_read_it_is_read_again(
     database: Database, monkeypatch: pytest.MonkeyPatch, used: list[bool]
 ) -> None:
@@ -210,19 +218,6 @@ async def test_a_second_after_it_was_read_it_is_read_again(
     assert used == [False]
 
 
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-async def test_where_ids_do_not_name_all_that_is_read_nothing_is_made_ready(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(planning, "BATCH", 1)
-    await add_users(database, ["sender", "ann", "bob"])
-    await create(database, user_ids=["ann", "bob"], create_channels=False, channel_template=None)
-    await start(database)
-    worker = engine(database)
-    await worker.turn()
-    assert [held.ready for held in worker._held.values()] == [None]
-
-
 async def tries(database: Database) -> int:
     """Tries that are counted of batches that are still open."""
     async with database.read() as session:
@@ -230,6 +225,7 @@ async def tries(database: Database) -> int:
         return sum(found.scalars())
 
 
+@looks_ahead
 async def test_beside_other_campaigns_nothing_is_held(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

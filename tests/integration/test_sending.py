@@ -18,8 +18,7 @@ from app.database import Database, took_too_long
 from app.errors import QuotaExceeded
 from app.ledger.models import Batch, Plan, Rate, Recipient
 from app.segments import service as segments
-from app.sending import ahead, audience, batches, isolation, opening, planning
-from app.sending import engine as sending
+from app.sending import ahead, audience, batches, faults, isolation, opening, planning
 from app.sending import outcomes as deciding
 from app.usage import service as usage
 from app.users.models import User
@@ -386,7 +385,7 @@ async def test_a_crash_counts_as_a_try_and_a_database_fault_does_not(
             patch.setattr(batches, "send_slice", how)
             with contextlib.suppress(asyncio.CancelledError):
                 await worker.turn()
-        worker._backoff.clear()
+        worker._faults.backoff.clear()
         assert await tries() - len(worker._unforgiven) == counted - 1
     assert (await work(database)).status == "COMPLETED"
 
@@ -496,7 +495,7 @@ async def test_a_batch_too_large_for_its_time_is_halved_until_it_fits(
 
     monkeypatch.setattr(opening, "LONGEST_TRANSACTION", "200ms")
     monkeypatch.setattr(batches, "deliver", slow)
-    monkeypatch.setattr(sending, "FIRST_BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(faults, "FIRST_BACKOFF_SECONDS", 0.0)
     campaign = await work(database)
     assert (await books(database, campaign)).sent == 4
 
@@ -509,7 +508,7 @@ async def test_a_batch_that_waits_for_a_channel_is_given_back(database: Database
     async with database.transaction() as holder:
         await holder.execute(select(Channel).with_for_update())
         await worker.turn()
-        assert worker._backoff == {}
+        assert worker._faults.backoff == {}
         assert (await books(database, campaign)).pending == 1
     assert (await work(database)).status == "COMPLETED"
 
@@ -558,7 +557,7 @@ async def test_an_outage_that_lasts_does_not_count_as_tries(
             await worker.turn()
             patch.setattr(batches, "forgive", away)
             await worker.turn()
-        worker._backoff.clear()
+        worker._faults.backoff.clear()
     assert (await books(database, await work(database))).sent == 1
 
 

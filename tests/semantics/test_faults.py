@@ -18,7 +18,7 @@ from app.campaigns import lifecycle
 from app.campaigns.models import Campaign
 from app.campaigns.states import Status, StatusReason
 from app.database import Database
-from app.sending import batches, engine, planning
+from app.sending import batches, faults, planning
 from app.sending.engine import Engine
 from app.sending.opening import BatchTaken
 from tests.integration import campaigning
@@ -31,7 +31,7 @@ PEOPLE = [f"u{number:03}" for number in range(60)]
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits between two tries."""
-    monkeypatch.setattr(engine, "FIRST_BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(faults, "FIRST_BACKOFF_SECONDS", 0.0)
 
 
 async def started(database: Database, *names: str) -> None:
@@ -141,10 +141,10 @@ async def test_progress_forgets_earlier_faults(database: Database, monkeypatch: 
     monkeypatch.setattr(planning, "FIRST_CHUNK", 20)
     monkeypatch.setattr(planning, "BATCH", 20)
     await started(database, "news")
-    for faults in (1, 2):
+    for times in (1, 2):
         with monkeypatch.context() as broken:
             failing(broken, "news", OperationalError("", {}, psycopg.errors.DiskFull("no room")))
-            assert (await turned_until_paused(database, campaigning.engine(database))).faults == faults
+            assert (await turned_until_paused(database, campaigning.engine(database))).faults == times
         await come_due(database, resume_at=LONG_AGO)
     await campaigning.engine(database).turn()
     failing(monkeypatch, "news", OperationalError("", {}, psycopg.errors.DiskFull("no room")))

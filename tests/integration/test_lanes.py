@@ -1,0 +1,219 @@
+"""Several batches in one worker's hands at once: each goes out once, and none suffers for another."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from psycopg import OperationalError
+from sqlalchemy import select
+from sqlmodel import col
+
+from app.campaigns.models import Campaign
+from app.database import Database
+from app.ledger.models import Batch
+from app.sending import ahead, batches, faults, planning
+from app.sending import engine as sending
+from app.sending.engine import Engine
+from tests.integration.campaigning import add_users, books, create, engine, messages, outcomes, read, start
+from workers.sending import SendingLoop
+
+pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+PEOPLE = [f"u{number:03}" for number in range(60)]
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of five, planned twenty at a time."""
+    monkeypatch.setattr(planning, "BATCH", 5)
+    monkeypatch.setattr(planning, "FIRST_CHUNK", 5)
+    monkeypatch.setattr(planning, "CHUNK", 20)
+
+
+async def started(database: Database, names: tuple[str, ...] = ("news",)) -> None:
+    """Campaigns to everybody, that run."""
+    await add_users(database, ["sender", *PEOPLE])
+    for name in names:
+        await create(database, name, user_ids=PEOPLE)
+        await start(database, name)
+
+
+@asynccontextmanager
+async def at_work(worker: Engine, lanes: int = 2) -> AsyncIterator[asyncio.Event]:
+    """The worker in that many lanes; gives what stops it. In the end it has stopped."""
+    stopping = asyncio.Event()
+    running = asyncio.create_task(SendingLoop(worker, lanes).run(stopping))
+    try:
+        yield stopping
+    finally:
+        stopping.set()
+        await running
+
+
+async def until(found: Callable[[], Awaitable[bool]]) -> None:
+    """Looks until it is so; a test that never gets there fails."""
+    async with asyncio.timeout(30):
+        while not await found():
+            await asyncio.sleep(0.01)
+
+
+async def until_completed(database: Database, *names: str) -> list[Campaign]:
+    """The campaigns, once all are."""
+
+    async def completed() -> bool:
+        return all([(await read(database, name)).status == "COMPLETED" for name in names])
+
+    await until(completed)
+    return [await read(database, name) for name in names]
+
+
+class Hands:
+    """How many batches are in hand while they are delivered; the first waits for a second."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.most = 0, 0
+        self.two, self.go_on = asyncio.Event(), asyncio.Event()
+        self.go_on.set()
+        self._deliver = batches.deliver
+        monkeypatch.setattr(batches, "deliver", self._watched)
+
+    async def _watched(self, *given: Any) -> Any:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        if self.now == 2:
+            self.two.set()
+        try:
+            await asyncio.wait_for(self.two.wait(), 4)
+            await self.go_on.wait()
+            return await self._deliver(*given)
+        finally:
+            self.now -= 1
+
+
+async def test_two_lanes_share_a_campaign_and_send_each_message_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hands = Hands(monkeypatch)
+    await started(database)
+    async with at_work(engine(database)):
+        (campaign,) = await until_completed(database, "news")
+    assert hands.most == 2
+    assert (await books(database, campaign)).sent == 60
+    assert sorted(message.target_id or "" for message in await messages(database)) == PEOPLE
+
+
+async def test_campaigns_side_by_side_are_planned_and_sent_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned, plan = list[int](), sending.plan_chunk
+
+    async def watched(database: Database, campaign_no: int, **given: Any) -> Any:
+        planned.append(campaign_no)
+        return await plan(database, campaign_no, **given)
+
+    monkeypatch.setattr(planning, "FIRST_CHUNK", 100)
+    monkeypatch.setattr(sending, "plan_chunk", watched)
+    names = tuple(f"small-{number}" for number in range(12))
+    await started(database, names)
+    async with at_work(engine(database)):
+        campaigns = await until_completed(database, *names)
+    assert [(await books(database, campaign)).sent for campaign in campaigns] == [60] * 12
+    assert len(planned) == len(set(planned)) == 12
+
+
+async def test_a_recipient_that_breaks_its_batch_fails_alone_beside_the_others(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ahead.settle_without_writing
+
+    async def breaks(writer: Any, blueprint: Any, entries: Any) -> int:
+        if any(entry.target_id == "u013" for entry in entries):
+            raise RuntimeError("this batch always breaks")
+        return await whole(writer, blueprint, entries)
+
+    monkeypatch.setattr(ahead, "settle_without_writing", breaks)
+    await started(database)
+    async with at_work(engine(database)):
+        (campaign,) = await until_completed(database, "news")
+    counted = await books(database, campaign)
+    assert (counted.sent, counted.failed) == (59, 1)
+    assert (await outcomes(database, campaign))["u013"] == "FAILED INTERNAL_ERROR"
+
+
+async def test_a_batch_that_failed_before_is_the_only_one_in_hand(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it kills the worker, no try of another is counted."""
+    monkeypatch.setattr(planning, "FIRST_CHUNK", 100)
+    await started(database)
+    worker, now = engine(database), 0
+    await planning.plan_chunk(database, (await read(database)).campaign_no, capacity=None)
+    async with database.transaction() as session:
+        for batch in (
+            await session.execute(select(Batch).where(col(Batch.batch_no).in_([3, 4, 9])))
+        ).scalars():
+            batch.attempts = 1
+    beside, send = list[tuple[bool, int]](), batches.send_slice
+
+    async def watched(session: Any, campaign_no: int, batch_no: int, *given: Any) -> Any:
+        nonlocal now
+        now += 1
+        await asyncio.sleep(0)
+        beside.append((batch_no in (3, 4, 9), now))
+        try:
+            return await send(session, campaign_no, batch_no, *given)
+        finally:
+            beside.append((batch_no in (3, 4, 9), now))
+            now -= 1
+
+    monkeypatch.setattr(batches, "send_slice", watched)
+    async with at_work(worker, 3):
+        await until_completed(database, "news")
+    assert {at_once for failed, at_once in beside if failed} == {1}
+    assert max(at_once for _, at_once in beside) > 1
+
+
+async def test_told_to_stop_it_finishes_what_is_in_hand_and_takes_no_more(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hands = Hands(monkeypatch)
+    hands.go_on.clear()
+    monkeypatch.setattr(planning, "FIRST_CHUNK", 100)
+    await started(database)
+    async with at_work(engine(database)) as stopping:
+        await hands.two.wait()
+        stopping.set()
+        hands.go_on.set()
+    async with database.read() as session:
+        tried = await session.execute(select(col(Batch.attempts)).where(col(Batch.pending) > 0))
+        assert set(tried.scalars()) == {0}
+    assert (await books(database, await read(database))).sent == 10
+
+
+async def test_what_fails_for_two_lanes_at_once_is_one_fault(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "FIRST_CHUNK", 100)
+    both = asyncio.Barrier(2)
+
+    async def away(*_: Any) -> None:
+        await both.wait()
+        raise OperationalError("the database is away")
+
+    monkeypatch.setattr(batches, "send_slice", away)
+    monkeypatch.setattr(faults, "FIRST_BACKOFF_SECONDS", 60.0)
+    monkeypatch.setattr(faults, "MAX_BACKOFF_SECONDS", 60.0)
+    await started(database)
+    worker = engine(database)
+    number = (await read(database)).campaign_no
+    await planning.plan_chunk(database, number, capacity=None)
+    async with asyncio.timeout(10):
+        await asyncio.gather(worker.turn(), worker.turn())
+    assert worker._faults.backoff[number].faults == 1
+    assert len(worker._unforgiven) == 2
+    monkeypatch.undo()
+    await worker.let_go()
+    async with database.read() as session:
+        assert set((await session.execute(select(col(Batch.attempts)))).scalars()) == {0}
