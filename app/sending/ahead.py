@@ -38,11 +38,13 @@ _READING = ThreadPoolExecutor(
 
 
 class Picked(NamedTuple):
-    """A batch that is to be tried next; the try is counted."""
+    """A batch that is to be tried next; the try is counted. It may be the `last` one if none with a higher
+    number was open."""
 
     batch_no: int
     attempts: int
     pending: int
+    last: bool
 
 
 class Version(NamedTuple):

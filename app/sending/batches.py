@@ -12,6 +12,7 @@ from datetime import datetime
 
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from app.campaigns.models import Campaign
@@ -40,6 +41,17 @@ from app.sending.writing import (
 )
 
 _UNSYNCHRONISED = {"synchronize_session": False}
+_OTHER = aliased(Batch)
+_MORE = (
+    select(col(_OTHER.batch_no))
+    .where(
+        col(_OTHER.campaign_no) == bindparam("this_campaign"),
+        col(_OTHER.pending) > 0,
+        col(_OTHER.batch_no) > col(Batch.batch_no),
+    )
+    .correlate(Batch)
+    .exists()
+)
 # Built once: building the statements of every batch anew took a twentieth of the sender's time.
 _PICK = (
     update(Batch)
@@ -58,7 +70,7 @@ _PICK = (
         .scalar_subquery(),
     )
     .values(attempts=col(Batch.attempts) + 1)
-    .returning(col(Batch.batch_no), col(Batch.attempts), col(Batch.pending))
+    .returning(col(Batch.batch_no), col(Batch.attempts), col(Batch.pending), ~_MORE)
     .execution_options(**_UNSYNCHRONISED)
 )
 
@@ -257,7 +269,7 @@ async def pick(session: AsyncSession, campaign_no: int, *, but_not: int = 0) -> 
     commits before the batch is sent: so a crash counts."""
     picked = await ask(session, _PICK, this_campaign=campaign_no, but_not=but_not)
     row = picked.one_or_none()
-    return None if row is None else Picked(row.batch_no, row.attempts, row.pending)
+    return None if row is None else Picked(*row)
 
 
 async def forgive(session: AsyncSession, campaign_no: int, batch_no: int) -> None:

@@ -44,6 +44,7 @@ class Sending(StrEnum):
     """What came of a try to send."""
 
     SENT = "sent"
+    LAST = "sent, and none was left behind it"
     NOTHING_OPEN = "nothing open"
     GIVEN_BACK = "given back"  # another worker has it, or the campaign does not run any more
     FAILED = "failed"
@@ -212,9 +213,9 @@ class Engine:
         if wait > 0:
             return wait
         outcome = await self._send_slice(campaign, reservation)
-        if outcome == Sending.SENT:
-            if planned and campaign.campaign_no not in self._held:  # it may have been the last
-                await self._finish(campaign)
+        if outcome == Sending.LAST and planned and campaign.campaign_no not in self._held:
+            await self._finish(campaign)
+        if outcome in (Sending.SENT, Sending.LAST):
             return 0.0
         if outcome == Sending.FAILED:
             return faults.FIRST_BACKOFF_SECONDS
@@ -242,14 +243,14 @@ class Engine:
         """One batch; of a paced campaign as many batches, or as little of one, as the slice has messages."""
         if reservation is None:
             return (await self._send_batch(campaign, None))[0]
-        left, outcome = reservation.messages, Sending.SENT
+        left, outcome, went_well = reservation.messages, Sending.SENT, (Sending.SENT, Sending.LAST)
         clock = asyncio.get_running_loop().time
         until = clock() + throttle.SLICE_SECONDS
-        while left > 0 and outcome == Sending.SENT and clock() < until and not self.stopping.is_set():
+        while left > 0 and outcome in went_well and clock() < until and not self.stopping.is_set():
             outcome, settled = await self._send_batch(campaign, left)
             left -= settled
         await throttle.give_back(self.database, reservation, left)
-        return Sending.SENT if left < reservation.messages else outcome
+        return Sending.LAST if left < reservation.messages else outcome
 
     async def _send_batch(self, campaign: Working, limit: int | None) -> tuple[Sending, int]:
         """One batch. One that failed before may be what kills its worker: alone, so that no try of another is
@@ -265,7 +266,7 @@ class Engine:
             return await self._try_again(campaign, held, limit)
 
     async def _try_again(self, campaign: Working, held: Held, limit: int | None) -> tuple[Sending, int]:
-        batch_no, attempts, pending = held.picked
+        batch_no, attempts, pending, _ = held.picked
         isolate = isolation.is_broken(attempts, pending)
         if isolate and not self._is_confirmed(campaign.campaign_no, batch_no, pending):
             await self._forgive(campaign.campaign_no, batch_no)
@@ -337,7 +338,7 @@ class Engine:
             self._held[number] = Held(ahead.picked, ready)
         await self.publisher.publish(number)
         await self.database.checkpoint_if_large()
-        return Sending.SENT, sent.sent
+        return Sending.LAST if held.picked.last else Sending.SENT, sent.sent
 
     async def _forgive(self, campaign_no: int, batch_no: int) -> None:
         async with self.database.transaction() as session:
