@@ -163,7 +163,7 @@ class Engine:
             wait = await self._work_on(campaign)
         except Exception as error:
             return await self._faults.add(campaign, error)
-        self._faults.forgive(number, fault, sent=self._sent_at.get(number) != sent_before)
+        self._faults.forgive(number, fault, sent=self._sent_at.get(number) not in (None, sent_before))
         return wait
 
     async def _work_on(self, campaign: Working) -> float:
