@@ -4,7 +4,8 @@ The transaction holds the writer lock from its start, so what it read stays true
 """
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import orjson
@@ -49,6 +50,8 @@ _FOUNDS = (
     " THEN s.target_id NOT IN (SELECT user_id FROM founders WHERE user_id IS NOT NULL)"
     " ELSE s.messages > 0 END"
 )
+# Of those staged at once: with each row a statement of its own, every row waits for other threads of Python.
+ROWS_A_STATEMENT = 100
 _RECEIVER = (None, "channel_member", "{}", 0, 0)  # the founder that stands for a channel's receivers
 
 
@@ -60,6 +63,17 @@ class Staged(NamedTuple):
     rows: list[tuple[Any, ...]]
     pairs: bool
     order: str
+
+    def inserts(self) -> Iterator[tuple[str, list[Any]]]:
+        """The statements that stage them, each with what it is given."""
+        one = f"(?{', ?' * (len(self.columns) - 1)})"
+        for start in range(0, len(self.rows), ROWS_A_STATEMENT):
+            rows = self.rows[start : start + ROWS_A_STATEMENT]
+            values = ", ".join([one] * len(rows))
+            yield (
+                f"INSERT INTO staged ({', '.join(self.columns)}) VALUES {values}",
+                list(chain.from_iterable(rows)),
+            )
 
 
 class SqliteWriter:
@@ -219,10 +233,8 @@ class SqliteWriter:
     async def _stage(self, staged: "Staged") -> None:
         await self._connection.execute(_STAGE)
         await self._connection.execute("DELETE FROM staged")
-        await self._connection.executemany(
-            f"INSERT INTO staged ({', '.join(staged.columns)}) VALUES (?{', ?' * (len(staged.columns) - 1)})",
-            staged.rows,
-        )
+        for statement, values in staged.inserts():
+            await self._connection.execute(statement, values)
 
     def _foundings(self, sending: Sending, created: CreatedChannels | None) -> dict[str, Iterable[Any]]:
         """Numbers of messages, and with the first of a channel to create what that is made of."""
