@@ -37,6 +37,14 @@ LATER = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """The database as workers have it."""
+    opened = Database(database_url, durable=False, inline=True)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
 async def elsewhere(database_url: str) -> AsyncIterator[Database]:
     """The database as other processes have it."""
     opened = Database(database_url, durable=False)
