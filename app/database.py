@@ -30,6 +30,7 @@ from sqlalchemy.types import JSON, TypeDecorator
 from app.inline_sqlite import InlineConnection
 from app.pinging import ping_idle
 from app.reserve import Reserve
+from app.scratch import Scratch
 from app.threaded_sqlite import ThreadedConnection
 from app.turnstile import Turnstile
 
@@ -41,6 +42,10 @@ Hook = Callable[[], Awaitable[None]]
 WAL_BYTES_BEFORE_CHECKPOINT = 32 * 1024 * 1024
 SECONDS_AFTER_BUSY_CHECKPOINT = 2.0
 SQLITE_BUSY_SECONDS = 30.0
+# What came while 32 MB are moved takes 70 ms in the turnstile; what came while that is moved, a third.
+_MOST_MOVES = 4
+_PAGES_LEFT_TO_CHECKPOINT = 1_024
+_LOCK = "PRAGMA main.incremental_vacuum(1)"  # the write lock; there is nothing to vacuum in such a database
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -116,6 +121,7 @@ class Database:
         self.pool_size = pool_size
         self._turnstile: Turnstile | None = None
         self.reserve: Reserve | None = None  # SQLite only: another machine's disk is not ours to keep
+        self.scratch = Scratch.opened() if inline and self.dialect == "sqlite" else None  # of writers
         self._checkpoint_after = 0.0
         self._moved: asyncio.Future[None] | None = None
         if self.dialect == "sqlite":
@@ -127,8 +133,8 @@ class Database:
             kind: dict[str, Any] = {"durable": durable, "inline": inline}
             self._threads = ThreadPoolExecutor(pool_size, thread_name_prefix="sqlite-reader")
             threads = None if inline else self._threads
-            self._reader = _sqlite_engine(self.url, "BEGIN", pool_size=pool_size, threads=threads, **kind)
-            self._writer = _sqlite_engine(self.url, "BEGIN IMMEDIATE", pool_size=2, **kind)
+            self._reader = _sqlite_engine(self.url, pool_size=pool_size, threads=threads, **kind)
+            self._writer = _sqlite_engine(self.url, pool_size=2, writes=True, scratch=self.scratch, **kind)
         else:
             self._writer = _postgres_engine(self.url, pool_size)
             self._reader = self._writer.execution_options(
@@ -218,6 +224,8 @@ class Database:
             await self._reader.dispose()
             self._threads.shutdown(wait=False)
             self._turnstile.close()
+        if self.scratch is not None:
+            self.scratch.close()
 
 
 def after_commit(session: AsyncSession, hook: Hook) -> None:
@@ -301,9 +309,15 @@ def took_too_long(error: BaseException) -> bool:
 
 
 def _move_log(file: Path) -> None:
-    """Moves what can be moved without making anybody wait; a fault is met again by the checkpoint proper."""
+    """Moves what can be moved without making anybody wait, and what came meanwhile, until that is little; a
+    fault is met again by the checkpoint proper."""
+    moved = 0
     with suppress(sqlite3.Error), closing(sqlite3.connect(file, isolation_level=None)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        for _ in range(_MOST_MOVES):
+            before = moved
+            _, _, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if moved - before < _PAGES_LEFT_TO_CHECKPOINT:
+                return
 
 
 def dialect_of(session: AsyncSession) -> DialectName:
@@ -312,7 +326,14 @@ def dialect_of(session: AsyncSession) -> DialectName:
 
 
 def _sqlite_engine(
-    url: URL, begin: str, *, durable: bool, inline: bool, pool_size: int, threads: Executor | None = None
+    url: URL,
+    *,
+    durable: bool,
+    inline: bool,
+    pool_size: int,
+    writes: bool = False,
+    threads: Executor | None = None,
+    scratch: Scratch | None = None,
 ) -> AsyncEngine:
     how: dict[str, Any] = {"connect_args": {"isolation_level": None}}
     if inline:
@@ -324,15 +345,17 @@ def _sqlite_engine(
         **how,
         pool_size=pool_size,
         max_overflow=0,
+        pool_use_lifo=True,  # one that has others' turns too knows of their commits as of strangers'
         json_serializer=_to_json,
         json_deserializer=orjson.loads,
     )
-    writes = begin == "BEGIN IMMEDIATE"
+    begin: tuple[str, ...] = ("BEGIN IMMEDIATE",) if writes else ("BEGIN",)
+    if scratch is not None:  # IMMEDIATE would lock the databases that are attached as well
+        begin = ("BEGIN", _LOCK)
     pragmas = (
         "journal_mode = WAL",
         "wal_autocheckpoint = 0",
         f"synchronous = {'FULL' if durable else 'NORMAL'}",
-        f"busy_timeout = {0 if writes else 5000}",
         "temp_store = MEMORY",
         "cache_size = -16384",
         "mmap_size = 268435456",
@@ -345,11 +368,15 @@ def _sqlite_engine(
         cursor.execute("PRAGMA busy_timeout = 5000")  # switching to WAL the first time needs the file alone
         for pragma in pragmas:
             cursor.execute(f"PRAGMA {pragma}")
+        if scratch is not None:
+            scratch.attach(cursor)
+        cursor.execute(f"PRAGMA busy_timeout = {0 if writes else 5000}")
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")
     def start(connection: Any) -> None:
-        connection.exec_driver_sql(begin)
+        for statement in begin:
+            connection.exec_driver_sql(statement)
 
     return engine
 

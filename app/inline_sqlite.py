@@ -69,7 +69,7 @@ class InlineConnection:
     @classmethod
     async def open(cls, path: str) -> "InlineConnection":
         """A connection that leaves BEGIN and COMMIT to its user."""
-        return cls(sqlite3.connect(path, isolation_level=None, check_same_thread=False))
+        return cls(sqlite3.connect(path, uri=True, isolation_level=None, check_same_thread=False))
 
     @property
     def _open(self) -> sqlite3.Connection:

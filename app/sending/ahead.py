@@ -22,6 +22,7 @@ from app.ids import message_ids
 from app.inline_sqlite import InlineConnection
 from app.sending.blueprint import Blueprint
 from app.sending.outcomes import settle_without_writing
+from app.sending.sqlite import SqliteWriter
 from app.sending.writers import as_of_now, writer_of
 from app.sending.writing import BatchWriter, Entries
 
@@ -118,7 +119,8 @@ class Ahead:
             self._at_work = asyncio.ensure_future(self._beside(making))
             return
         reader = await self._read.enter_async_context(self._database.read())
-        inline, writer = await _driver_of(reader), await writer_of(reader)
+        inline = await _driver_of(reader)
+        writer = SqliteWriter(inline, self._database.scratch)
         thread = _READING.submit(_run, making(writer), inline)
         self._read.callback(wait, [thread])
         self._at_work = asyncio.wrap_future(thread)

@@ -4,7 +4,8 @@ The transaction holds the writer lock from its start, so what it read stays true
 """
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import orjson
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.channels.distinct import DISTINCT_PREFIX
 from app.database import microseconds
 from app.ledger.models import RecipientStatus
+from app.scratch import Filled, Scratch
 from app.sending.writing import (
     NEW,
     ChannelsTaken,
@@ -34,7 +36,7 @@ _MEMBER = "cid, user_id, channel_role, custom, hidden, archived, muted, read_seq
 # The messages to be sent. A row with `messages` founds its channel. The defaults are those of most batches: a
 # channel for each receiver, founded by two; then five columns are enough, and every column costs.
 _STAGE = (
-    "CREATE TEMP TABLE IF NOT EXISTS staged (position INTEGER PRIMARY KEY, target_id TEXT, cid TEXT,"
+    "CREATE {}TABLE IF NOT EXISTS staged (position INTEGER PRIMARY KEY, target_id TEXT, cid TEXT,"
     " message_id TEXT, text TEXT, attachments TEXT, custom TEXT, seq INTEGER DEFAULT 1,"
     " created INTEGER DEFAULT 1, messages INTEGER DEFAULT 1, member_count INTEGER DEFAULT 2,"
     " members_key TEXT)"
@@ -49,25 +51,41 @@ _FOUNDS = (
     " THEN s.target_id NOT IN (SELECT user_id FROM founders WHERE user_id IS NOT NULL)"
     " ELSE s.messages > 0 END"
 )
+# Of those staged at once: with each row a statement of its own, every row waits for other threads of Python.
+ROWS_A_STATEMENT = 100
 _RECEIVER = (None, "channel_member", "{}", 0, 0)  # the founder that stands for a channel's receivers
 
 
 class Staged(NamedTuple):
     """Messages as they are staged. `pairs`: each founds a channel of its own, with two members; `order` is
-    what inserts have to add to go by cid."""
+    what inserts have to add to go by cid; `ahead` is where they are already."""
 
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
     pairs: bool
     order: str
+    ahead: Filled | None = None
+
+    def inserts(self) -> Iterator[tuple[str, list[Any]]]:
+        """The statements that stage them, each with what it is given."""
+        one = f"(?{', ?' * (len(self.columns) - 1)})"
+        for start in range(0, len(self.rows), ROWS_A_STATEMENT):
+            rows = self.rows[start : start + ROWS_A_STATEMENT]
+            values = ", ".join([one] * len(rows))
+            yield (
+                f"INSERT INTO staged ({', '.join(self.columns)}) VALUES {values}",
+                list(chain.from_iterable(rows)),
+            )
 
 
 class SqliteWriter:
     """The `BatchWriter` of SQLite, bound to the connection of one transaction (aiosqlite's or
-    an `InlineConnection`)."""
+    an `InlineConnection`). With a `scratch` it stages there, ahead of the transaction that writes."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, scratch: Scratch | None = None) -> None:
         self._connection = connection
+        self._scratch = scratch
+        self._staged = "temp.staged"
         self._seen: dict[str, ChannelState] = {}
         self._to_create: Wanted = {}
 
@@ -165,7 +183,7 @@ class SqliteWriter:
             "INSERT INTO messages (id, cid, seq, sender_id, type, text, attachments, custom, poll_id,"
             " campaign_no, target_id, created_at) SELECT message_id, cid, seq, ?, 'regular', text,"
             " coalesce(attachments, ?), coalesce(custom, ?), ?, ?, target_id, ?"
-            " FROM staged ORDER BY position",
+            f" FROM {self._staged} ORDER BY position",
             [shared.sender_id, attachments, custom, shared.poll_id, shared.campaign_no, instant],
         )
         sent, ledger = len(sending.target_ids), len(sending.target_ids) + len(others)
@@ -178,7 +196,7 @@ class SqliteWriter:
     async def _write_ledger(self, shared: Shared) -> int:
         return await self._count(
             "INSERT INTO recipients (campaign_no, target_id, status, batch_no, cid, message_id, settled_at)"
-            " SELECT ?, target_id, ?, ?, cid, message_id, ? FROM staged ORDER BY position",
+            f" SELECT ?, target_id, ?, ?, cid, message_id, ? FROM {self._staged} ORDER BY position",
             [shared.campaign_no, int(RecipientStatus.SENT), shared.batch_no, microseconds(shared.now)],
         )
 
@@ -214,15 +232,29 @@ class SqliteWriter:
             keys = created.pair_keys(sending.cids, sending.target_ids)
         columns |= self._foundings(sending, created) if keys is None else {"members_key": keys}
         rows = list(zip(*columns.values(), strict=True))
-        sending.staged_as = Staged(tuple(columns), rows, keys is not None, _order(sending.cids))
+        staged = Staged(tuple(columns), rows, keys is not None, _order(sending.cids))
+        if self._scratch is not None:
+            ahead = self._scratch.fill("staged", _STAGE.format(""), staged.inserts())
+            staged = staged._replace(ahead=ahead)
+        sending.staged_as = staged
 
-    async def _stage(self, staged: "Staged") -> None:
-        await self._connection.execute(_STAGE)
-        await self._connection.execute("DELETE FROM staged")
-        await self._connection.executemany(
-            f"INSERT INTO staged ({', '.join(staged.columns)}) VALUES (?{', ?' * (len(staged.columns) - 1)})",
-            staged.rows,
-        )
+    async def _stage(self, staged: Staged) -> None:
+        if staged.ahead is not None and await self._found_ahead(staged.ahead):
+            return
+        self._staged = "temp.staged"
+        await self._connection.execute(_STAGE.format("TEMP "))
+        await self._connection.execute("DELETE FROM temp.staged")
+        for statement, values in staged.inserts():
+            await self._connection.execute(statement, values)
+
+    async def _found_ahead(self, ahead: Filled) -> bool:
+        """Whether it is as it was left; then it is read from there, and stays so until the commit."""
+        self._staged = f"{ahead.schema}.staged"
+        try:
+            await self._connection.execute(f"SELECT 1 FROM {self._staged} LIMIT 1")
+        except sqlite3.OperationalError:
+            return False
+        return ahead.stands
 
     def _foundings(self, sending: Sending, created: CreatedChannels | None) -> dict[str, Iterable[Any]]:
         """Numbers of messages, and with the first of a channel to create what that is made of."""
@@ -248,7 +280,7 @@ class SqliteWriter:
             "INSERT INTO channels (cid, type, channel_id, team, custom, created_by_id, frozen, member_count,"
             " members_key, last_seq, last_message_at, created_at, updated_at)"
             " SELECT cid, ?, substr(cid, ?), ?, ?, ?, 0, member_count, nullif(members_key, ''), messages,"
-            f" ?, ?, ? FROM staged WHERE messages > 0{staged.order}",
+            f" ?, ?, ? FROM {self._staged} WHERE messages > 0{staged.order}",
             [
                 created.type,
                 len(created.type) + 2,
@@ -278,8 +310,8 @@ class SqliteWriter:
         await self._connection.executemany(_INTO_FOUNDERS, [*founders, _RECEIVER])
         await self._connection.execute(
             f"INSERT INTO members ({_MEMBER}) SELECT s.cid, coalesce(f.user_id, s.target_id), f.channel_role,"
-            " f.custom, f.hidden, f.archived, 0, 0, NULL, ? FROM staged AS s CROSS JOIN founders AS f"
-            f"{'' if staged.pairs else _FOUNDS}{staged.order}",
+            f" f.custom, f.hidden, f.archived, 0, 0, NULL, ? FROM {self._staged} AS s"
+            f" CROSS JOIN founders AS f{'' if staged.pairs else _FOUNDS}{staged.order}",
             [instant],
         )
 
@@ -294,7 +326,7 @@ class SqliteWriter:
     async def _add(self, who: str, bound: list[Any], shared: Shared) -> Mapping[str, int]:
         rows = await self._rows(
             f"INSERT INTO members ({_MEMBER}) SELECT cid, {who}, 'channel_member', '{{}}', 0, 0, 0,"
-            " min(seq) OVER (PARTITION BY cid) - 1, NULL, ? FROM staged WHERE NOT created"
+            f" min(seq) OVER (PARTITION BY cid) - 1, NULL, ? FROM {self._staged} WHERE NOT created"
             " ON CONFLICT DO NOTHING RETURNING cid",
             [*bound, microseconds(shared.now)],
         )
@@ -304,21 +336,23 @@ class SqliteWriter:
         """See `BatchWriter`."""
         await self._connection.execute(
             "UPDATE members SET hidden = 0 WHERE hidden AND (cid, user_id) IN"
-            " (SELECT cid, target_id FROM staged WHERE NOT created)",
+            f" (SELECT cid, target_id FROM {self._staged} WHERE NOT created)",
             [],
         )
 
     async def show_to_members(self, sender_id: str) -> None:
         """See `BatchWriter`."""
         await self._connection.execute(
-            "UPDATE members SET hidden = 0 WHERE hidden AND user_id <> ? AND cid IN (SELECT cid FROM staged)",
+            "UPDATE members SET hidden = 0 WHERE hidden AND user_id <> ?"
+            f" AND cid IN (SELECT cid FROM {self._staged})",
             [sender_id],
         )
 
     async def count_members(self, sender_id: str) -> int:
         """See `BatchWriter`."""
         rows = await self._rows(
-            "SELECT coalesce(sum(c.member_count - (own.user_id IS NOT NULL)), 0) FROM staged AS s"
+            "SELECT coalesce(sum(c.member_count - (own.user_id IS NOT NULL)), 0)"
+            f" FROM {self._staged} AS s"
             " CROSS JOIN channels AS c ON c.cid = s.cid"
             " LEFT JOIN members AS own ON own.cid = c.cid AND own.user_id = ?",
             [sender_id],

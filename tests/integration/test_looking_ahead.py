@@ -39,6 +39,14 @@ looks_ahead = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """The database as workers have it."""
+    opened = Database(database_url, durable=False, inline=True)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
 async def elsewhere(database_url: str) -> AsyncIterator[Database]:
     """The database as other processes have it."""
     opened = Database(database_url, durable=False)

@@ -1,0 +1,76 @@
+"""SQLite's log: what is moved out of it beside writers; and which connection the next transaction has."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from app import database as databases
+from app.database import Database
+from app.sending.ahead import Version, version_of
+from tests.integration.campaigning import add_users
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+def log_of(directory: Path) -> int:
+    """The bytes of the log."""
+    return (directory / "carillon.db-wal").stat().st_size
+
+
+async def test_the_log_is_moved_beside_a_transaction_and_truncated_after_it(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "WAL_BYTES_BEFORE_CHECKPOINT", 1)
+    monkeypatch.setattr(databases, "_PAGES_LEFT_TO_CHECKPOINT", 1)  # so it comes back until nothing is left
+    await add_users(database, [f"u{number}" for number in range(1_000)])
+    async with database.transaction() as session:
+        await session.execute(text("UPDATE users SET name = 'new'"))
+        await database.checkpoint_if_large()
+        assert database._moved is not None
+        await database._moved
+        with closing(sqlite3.connect(tmp_path / "carillon.db", timeout=0)) as other:
+            _, frames, moved = other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            assert frames == moved > 0
+            assert other.execute("SELECT count(*) FROM users WHERE name = 'new'").fetchone() == (0,)
+    assert log_of(tmp_path) > 0
+    await database.checkpoint_if_large()
+    assert log_of(tmp_path) == 0
+
+
+async def test_a_long_read_makes_nobody_wait_for_the_log(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "WAL_BYTES_BEFORE_CHECKPOINT", 1)
+    with closing(sqlite3.connect(tmp_path / "carillon.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM users").fetchone()
+        await add_users(database, ["ann"])
+        await database.checkpoint_if_large()
+        assert database._moved is not None
+        await database._moved
+        await database.checkpoint_if_large()
+        assert log_of(tmp_path) > 0
+        assert database._checkpoint_after > 0  # and for a while nobody tries again
+
+
+async def versions(database: Database, times: int) -> set[Version | None]:
+    """What the connections of some transactions have seen, one after the other, each with a commit."""
+    found = set()
+    for number in range(times):
+        async with database.transaction() as session:
+            found.add(await version_of(session))
+            await session.execute(text(f"UPDATE users SET name = 'name {number}'"))
+    return found
+
+
+async def test_transactions_one_after_the_other_are_of_one_connection(database: Database) -> None:
+    """So what it made ready stands: another connection's commits would be those of a stranger."""
+    await add_users(database, ["ann"])
+    async with database.opened() as first:  # a second one is opened beside it
+        await first.rollback()
+        async with database.transaction() as second:
+            await second.execute(text("UPDATE users SET name = 'second'"))
+    assert len(await versions(database, 5)) == 1
