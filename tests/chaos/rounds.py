@@ -18,7 +18,8 @@ PACES = {"many": (3_000,), "some": (None, 3_000, 5_000), "few": (150, 300)}
 @dataclass
 class Round:
     """What came of one. `counted` are the strikes when something was sent and something pending; a campaign
-    that was struck at no such moment is judged all the same."""
+    that was struck at no such moment is judged all the same. `seconds` is how long it took, if somebody
+    measured that."""
 
     counted: int = 0
     ended: bool = True
@@ -28,6 +29,7 @@ class Round:
     lost: int = 0
     doubled: int = 0
     unbalanced: int = 0
+    seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
 
     @property
