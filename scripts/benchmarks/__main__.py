@@ -384,7 +384,8 @@ def chaos(
     take about 40 minutes on two cores.
 
     A full disk is a small file system in memory if this process may mount one (every second instance),
-    otherwise a limit of file sizes on SQLite, and the error alone on PostgreSQL.
+    otherwise a limit of file sizes on SQLite, and the error alone on PostgreSQL. Only who may mount one
+    fills the disk of PostgreSQL's log: the server ends in a panic, and is started again once there is room.
     """
     names, kinds = _names(databases), only or list(KINDS)
     if unknown := set(kinds) - set(KINDS):

@@ -108,7 +108,7 @@ async def _play_on(game: "Game", directory: Path) -> None:
         await game.play_abreast(lambda: _on_sqlite(template))
     else:
         turn = asyncio.Lock()
-        await game.play_abreast(lambda: _on_a_server(directory, turn))
+        await game.play_abreast(lambda: _on_a_server(directory, turn, has_tank=game.has_tanks))
 
 
 @asynccontextmanager
@@ -117,11 +117,11 @@ async def _on_sqlite(template: Path) -> AsyncIterator[Making]:
 
 
 @asynccontextmanager
-async def _on_a_server(game: Path, turn: asyncio.Lock) -> AsyncIterator[Making]:
+async def _on_a_server(game: Path, turn: asyncio.Lock, *, has_tank: bool) -> AsyncIterator[Making]:
     """A PostgreSQL for one instance after the other: whoever is struck with it shares it with nobody. Servers
     are made in turn, for what makes them knows no threads."""
     async with turn:
-        server = await asyncio.to_thread(Postgres, _directory_of_a_server(game))
+        server = await asyncio.to_thread(_server, game, has_tank=has_tank)
     try:
         await server.prepare()
         yield lambda where, small_disk: PostgresGround(where, server, small_disk=small_disk)
@@ -129,10 +129,10 @@ async def _on_a_server(game: Path, turn: asyncio.Lock) -> AsyncIterator[Making]:
         await asyncio.to_thread(server.close)
 
 
-def _directory_of_a_server(game: Path) -> Path:
-    made = Path(tempfile.mkdtemp(prefix="server-", dir=game))
-    made.chmod(0o755)  # PostgreSQL may run as another user
-    return made
+def _server(game: Path, *, has_tank: bool) -> Postgres:
+    where = Path(tempfile.mkdtemp(prefix="server-", dir=game))
+    where.chmod(0o755)  # PostgreSQL may run as another user
+    return Postgres(where, log_tank=Tank(where / "log") if has_tank else None)
 
 
 class Card:
@@ -153,9 +153,9 @@ class Game:
     ) -> None:
         self.name = name
         self._plan, self._tallies, self._directory, self._progress = plan, tallies, directory, progress
+        self.has_tanks = Tank.is_to_be_had(directory)
         self._deck = self._shuffled()
         self._instances = 0
-        self._has_tanks = Tank.is_to_be_had(directory)
         kinds = {card.kind for card in self._deck}
         tallies.update({kind: Tally() for kind in KINDS if kind in kinds})
         self._task = progress.add_task(name, total=len(self._deck))
@@ -164,7 +164,9 @@ class Game:
         kinds = {
             name: kind
             for name, kind in KINDS.items()
-            if name in self._plan.kinds and self.name in kind.databases
+            if name in self._plan.kinds
+            and self.name in kind.databases
+            and (self.has_tanks or not kind.on_tanks)
         }
         share = self._plan.rounds / sum(kind.weight for kind in kinds.values()) if kinds else 0
         seed = f"{self._plan.seed} {self.name}"
@@ -187,7 +189,7 @@ class Game:
             while self._deck:
                 self._instances += 1
                 where = self._directory / f"{self.name}-{self._instances}"
-                small_disk = self._has_tanks and self._instances % 2 == 0
+                small_disk = self.has_tanks and self._instances % 2 == 0
                 ground = await asyncio.to_thread(make, where, small_disk)
                 try:
                     await ground.start()

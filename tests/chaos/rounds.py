@@ -86,10 +86,11 @@ async def _strike(kind: Kind, scene: Scene, played: Round, strikes: int) -> None
     fidget = Fidget(campaign, scene.dice) if campaign.shape == "paused" else None
     try:
         while strikes and await _middle(campaign, scene.dice, kind):
-            strikes -= 1
+            strikes, scene.missed = strikes - 1, False
             async with kind.strike(scene):
-                played.counted += (await campaign.state())[1].pending > 0
+                pending = (await campaign.state())[1].pending
                 played.problems += [f"when struck: {problem}" for problem in await uneven(campaign)]
+            played.counted += pending > 0 and not scene.missed
         if fidget:
             await fidget.leave()
     finally:
