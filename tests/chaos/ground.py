@@ -250,9 +250,11 @@ class Postgres:
             except psycopg.OperationalError:
                 time.sleep(0.1)
 
-    def kill(self) -> None:
-        """An immediate shutdown: as a crash, nothing is written any more."""
+    def crash(self, seconds_away: float) -> None:
+        """An immediate shutdown: as a crash, nothing is written any more. Starts it again after a while."""
         self._control("-m", "immediate", "stop")
+        time.sleep(seconds_away)
+        self.revive()
 
     def revive(self) -> None:
         """Starts it again, which recovers what was committed."""

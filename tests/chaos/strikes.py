@@ -149,9 +149,7 @@ async def kill_postgres(scene: Scene) -> AsyncIterator[None]:
         os.kill(scene.dice.choice(found), signal.SIGKILL)
         yield
         return
-    await asyncio.to_thread(ground.server.kill)
-    await asyncio.sleep(scene.dice.choice([0.0, 0.3, 1.0, 3.0]))
-    await asyncio.to_thread(ground.server.revive)
+    await asyncio.to_thread(ground.server.crash, scene.dice.choice([0.0, 0.3, 1.0, 3.0]))
     yield
 
 
@@ -226,15 +224,17 @@ async def fill_log(scene: Scene) -> AsyncIterator[None]:
     panics, filled = ground.server.panics(), tanks[: scene.dice.randint(1, 2)]
     room = scene.dice.choice([0, 100_000, 1_500_000])
     scene.kills += 1
-    for tank in filled:
-        await asyncio.to_thread(tank.fill, room)
-    deadline = time.monotonic() + SECONDS_TO_PANIC
-    while not (hit := _is_full(scene, ground, panics)) and time.monotonic() < deadline:
-        await asyncio.sleep(0.05)
-    await asyncio.sleep(scene.dice.choice([0.0, 1.0, 3.0]))
-    for tank in filled:
-        await asyncio.to_thread(tank.empty)
-    await asyncio.to_thread(ground.server.come_back)
+    try:
+        for tank in filled:
+            await asyncio.to_thread(tank.fill, room)
+        deadline = time.monotonic() + SECONDS_TO_PANIC
+        while not (hit := _is_full(scene, ground, panics)) and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(scene.dice.choice([0.0, 1.0, 3.0]))
+    finally:
+        for tank in filled:
+            tank.empty()
+        await asyncio.to_thread(ground.server.come_back)
     scene.missed = not hit
     yield
 
