@@ -345,7 +345,9 @@ def subscribed(
 
 @app.command()
 def chaos(
-    rounds: Annotated[int, typer.Option(min=1, max=100_000, help="How many rounds on each database.")] = 300,
+    rounds: Annotated[
+        int, typer.Option(min=1, max=100_000, help="How many rounds on each database, at least.")
+    ] = 300,
     seed: Annotated[
         int | None, typer.Option(help="Draws kinds, moments and campaigns as the run of that seed did.")
     ] = None,

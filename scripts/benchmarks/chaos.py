@@ -1,6 +1,7 @@
 """Striking running Carillons at random moments, on both databases side by side."""
 
 import asyncio
+import math
 import random
 import signal
 import tempfile
@@ -173,7 +174,7 @@ class Game:
         deck = [
             Card(name, f"{seed} {name} {number}")
             for name, kind in kinds.items()
-            for number in range(max(1, round(share * kind.weight)))
+            for number in range(math.ceil(share * kind.weight))
         ]
         random.Random(seed).shuffle(deck)
         return deck
