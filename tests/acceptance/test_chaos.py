@@ -22,7 +22,7 @@ from tests.chaos.rounds import play
 from tests.chaos.strikes import KINDS
 from tests.chaos.verdict import uneven
 
-SECONDS_AWAY = 3.0
+SECONDS_AWAY = 2.0
 PATIENCE = 120.0
 
 
