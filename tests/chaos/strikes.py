@@ -19,12 +19,14 @@ from tests.chaos.ground import API, QUEUE, WORKER, Ground, PostgresGround
 from tests.chaos.observer import Observer
 
 HOUR = 3600
+SHARES = (1.0, 0.5)  # of all connections: a process may lose one and keep another
+SECONDS_TO_PANIC = 10.0
 
 
 @dataclass
 class Scene:
     """A campaign in its middle, who observes it, and how long the queue is to be away. `kills` counts what
-    was killed, stopped or cut."""
+    was killed, stopped or cut. `missed` if the last strike hit nothing, which does not count."""
 
     ground: Ground
     campaign: Campaign
@@ -32,6 +34,7 @@ class Scene:
     dice: random.Random
     seconds_away: float
     kills: int = 0
+    missed: bool = False
 
 
 Strike = Callable[[Scene], AbstractAsyncContextManager[None]]
@@ -41,6 +44,15 @@ Strike = Callable[[Scene], AbstractAsyncContextManager[None]]
 async def kill_sender(scene: Scene) -> AsyncIterator[None]:
     """SIGKILL to one worker."""
     _kill(scene, scene.dice.choice(scene.ground.carillon.pids_of(WORKER)))
+    yield
+
+
+@asynccontextmanager
+async def kill_planner(scene: Scene) -> AsyncIterator[None]:
+    """SIGKILL to every worker, whichever plans: at once, or one has a moment to take over from another."""
+    for pid in scene.ground.carillon.pids_of(WORKER):
+        _kill(scene, pid)
+        await asyncio.sleep(scene.dice.choice([0.0, 0.1, 0.3]))
     yield
 
 
@@ -137,29 +149,30 @@ async def kill_postgres(scene: Scene) -> AsyncIterator[None]:
         os.kill(scene.dice.choice(found), signal.SIGKILL)
         yield
         return
-    await asyncio.to_thread(ground.server.kill)
-    await asyncio.sleep(scene.dice.choice([0.0, 0.3, 1.0, 3.0]))
-    await asyncio.to_thread(ground.server.revive)
+    await asyncio.to_thread(ground.server.crash, scene.dice.choice([0.0, 0.3, 1.0, 3.0]))
     yield
 
 
 @asynccontextmanager
 async def end_transactions(scene: Scene) -> AsyncIterator[None]:
-    """pg_terminate_backend for whatever is in a transaction, several times."""
-    ground = cast(PostgresGround, scene.ground)
+    """pg_terminate_backend for whatever is in a transaction, or half of that, several times."""
+    ground, before = cast(PostgresGround, scene.ground), scene.kills
     for _ in range(scene.dice.randint(1, 5)):
-        scene.kills += len(await asyncio.to_thread(ground.backends, "pg_terminate_backend(pid)"))
+        share = scene.dice.choice(SHARES)
+        scene.kills += len(await asyncio.to_thread(ground.backends, "pg_terminate_backend(pid)", share))
         await asyncio.sleep(scene.dice.uniform(0, 0.1))
+    scene.missed = scene.kills == before
     yield
 
 
 @asynccontextmanager
 async def cut_connections(scene: Scene) -> AsyncIterator[None]:
-    """Every connection to PostgreSQL is reset, several times."""
-    ground = cast(PostgresGround, scene.ground)
+    """Every connection to PostgreSQL is reset, or half of them, several times."""
+    ground, before = cast(PostgresGround, scene.ground), scene.kills
     for _ in range(scene.dice.randint(1, 5)):
-        scene.kills += await asyncio.to_thread(ground.proxy.cut)
+        scene.kills += await asyncio.to_thread(ground.proxy.cut, scene.dice.choice(SHARES))
         await asyncio.sleep(scene.dice.uniform(0, 0.1))
+    scene.missed = scene.kills == before
     yield
 
 
@@ -174,6 +187,7 @@ async def lose_commits(scene: Scene) -> AsyncIterator[None]:
         await asyncio.sleep(0.01)
     ground.proxy.lose_answers(0)
     scene.kills += ground.proxy.commits_lost - before
+    scene.missed = ground.proxy.commits_lost == before
 
 
 @asynccontextmanager
@@ -202,12 +216,41 @@ async def fill_disk(scene: Scene) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def fill_log(scene: Scene) -> AsyncIterator[None]:
+    """No room for PostgreSQL's log: it ends in a panic and cannot even recover, until somebody makes room and
+    starts it again. Sometimes there is no room for its data either, which may come first."""
+    ground = cast(PostgresGround, scene.ground)
+    tanks = [tank for tank in (ground.server.log_tank, ground.tank) if tank]
+    panics, filled = ground.server.panics(), tanks[: scene.dice.randint(1, 2)]
+    room = scene.dice.choice([0, 100_000, 1_500_000])
+    scene.kills += 1
+    try:
+        for tank in filled:
+            await asyncio.to_thread(tank.fill, room)
+        deadline = time.monotonic() + SECONDS_TO_PANIC
+        while not (hit := _is_full(scene, ground, panics)) and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(scene.dice.choice([0.0, 1.0, 3.0]))
+    finally:
+        for tank in filled:
+            tank.empty()
+        await asyncio.to_thread(ground.server.come_back)
+    scene.missed = not hit
+    yield
+
+
+def _is_full(scene: Scene, ground: PostgresGround, panics: int) -> bool:
+    return ground.server.panics() > panics or "STORAGE_FULL" in scene.observer.paused_for
+
+
+@asynccontextmanager
 async def refuse_one(scene: Scene) -> AsyncIterator[None]:
     """One recipient always raises, and fails alone."""
     campaign = scene.campaign
     scene.kills += 1
     if await scene.ground.raise_on_messages(campaign.campaign_no, campaign.last_target, "data"):
         campaign.sent, campaign.failed = campaign.sent - 1, 1
+    scene.missed = not campaign.failed
     yield
     await campaign.until(Status.COMPLETED)
     await scene.ground.raise_no_more()
@@ -239,7 +282,8 @@ def _kill(scene: Scene, *pids: int) -> None:
 @dataclass(frozen=True)
 class Kind:
     """A way to strike. Slow ones come up more rarely: `weight` times as often as others. `planning` strikes
-    while the audience is still being planned. `pauses_for` is what the server must pause the campaign for."""
+    while the audience is still being planned. `pauses_for` is what the server must pause the campaign for.
+    `on_tanks` needs a PostgreSQL whose log lies in a tank."""
 
     strike: Strike
     databases: tuple[str, ...] = ("sqlite", "postgresql")
@@ -248,6 +292,7 @@ class Kind:
     shapes: tuple[str, ...] = ("created", "distinct", "rooms", "paused", "retried")
     planning: bool = False
     pauses_for: str | None = None
+    on_tanks: bool = False
 
 
 _SERVER = ("postgresql",)
@@ -256,7 +301,7 @@ _LEFT_ALONE = (*_USERS, "rooms", "retried")  # whoever pauses a campaign himself
 KINDS = {
     "sender killed": Kind(kill_sender),
     "sender told to stop": Kind(stop_sender_in_order),
-    "planner killed": Kind(kill_sender, audience="many", shapes=("created",), planning=True, weight=0.7),
+    "planner killed": Kind(kill_planner, audience="many", shapes=("created",), planning=True, weight=0.7),
     "API killed": Kind(kill_api),
     "supervisor killed": Kind(kill_supervisor),
     "all killed at once": Kind(kill_everything),
@@ -270,6 +315,7 @@ KINDS = {
     "commits unanswered": Kind(lose_commits, _SERVER),
     "clock an hour off": Kind(shift_clock),
     "disk full": Kind(fill_disk, weight=0.7, shapes=_LEFT_ALONE, pauses_for="STORAGE_FULL"),
+    "log of PostgreSQL full": Kind(fill_log, _SERVER, weight=0.7, on_tanks=True),
     "recipient raises": Kind(refuse_one, weight=0.5, audience="few", shapes=_USERS),
     "campaign keeps failing": Kind(keep_failing, weight=0.5, shapes=_LEFT_ALONE, pauses_for="INTERNAL_FAULT"),
 }
