@@ -95,6 +95,8 @@ class Engine:
             if self.stopping.is_set() or clock() > look_again:
                 return 0.0
             campaign = min(working, key=lambda each: self._turns.place(each.campaign_no))
+            if waits and self._turns.is_in_hand(campaign.campaign_no):  # all that are left are: look anew
+                return 0.0
             working.remove(campaign)
             if self._turns.ended_after(campaign.campaign_no, ended):  # another lane did, what was read is old
                 waits.append(0.0)

@@ -33,6 +33,10 @@ class Turns:
         """A lane has it in hand, until the `end` of its turn."""
         self._in_hand[campaign] += 1
 
+    def is_in_hand(self, campaign: int) -> bool:
+        """Whether a lane has it in hand."""
+        return self._in_hand[campaign] > 0
+
     def ended_after(self, campaign: int, ended: int) -> bool:
         """Whether a turn of it has ended since there were so many that had."""
         return self._ended_at.get(campaign, 0) > ended

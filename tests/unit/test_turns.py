@@ -46,3 +46,25 @@ def test_the_ended_are_forgotten() -> None:
     turns.keep({2})
 
     assert min((1, 2), key=turns.place) == 1
+
+
+def test_what_another_lane_has_in_hand_comes_last() -> None:
+    turns = Turns()
+    served(turns, {1: 0.1, 2: 0.3}, 10.0)
+    turns.begin(1)
+    turns.begin(2)
+    assert min((1, 2, 3), key=turns.place) == 3
+
+    turns.end(2, 0.3, busy=True)
+
+    assert min((1, 2), key=turns.place) == 2
+    assert (turns.is_in_hand(1), turns.is_in_hand(2)) == (True, False)
+
+
+def test_turns_that_ended_since_somebody_looked_are_known() -> None:
+    turns = Turns()
+    turns.end(1, 0.1, busy=True)
+    looked = turns.ended
+    turns.end(2, 0.1, busy=True)
+
+    assert [turns.ended_after(campaign, looked) for campaign in (1, 2, 3)] == [False, True, False]
