@@ -57,8 +57,8 @@ class Scratch:
 
     def fill(self, table: str, create: str, statements: Iterable[tuple[str, Sequence[Any]]]) -> Filled | None:
         """Fills the table, of the database whose turn it is, with what the statements insert; another thread
-        than the one that reads the other may do it. None, and nothing to be used, where that is too large or
-        somebody reads it still."""
+        than the one that reads the other may do it. None, and nothing to be used, where that is too large,
+        somebody reads it still, or anything else fails: whoever inserts the same elsewhere will be told."""
         self._filled += 1
         schema = _SCHEMAS[self._filled % 2]
         self.numbers[schema] = self._filled
@@ -70,7 +70,7 @@ class Scratch:
             for statement, values in statements:
                 connection.execute(statement, values)
             connection.execute("COMMIT")
-        except sqlite3.OperationalError:
+        except Exception:
             connection.rollback()
             return None
         return Filled(self, schema, self._filled)

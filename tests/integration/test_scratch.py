@@ -98,9 +98,11 @@ def filled_since(database: Database, ahead: Filled) -> None:
 
 def half_filled_since(database: Database, ahead: Filled) -> None:
     """Somebody failed to fill them."""
-    for _ in range(2):
-        failed = scratch_of(database).fill("staged", TABLE, [("INSERT INTO staged VALUES (nothing)", [])])
-        assert failed is None
+    for statement in (
+        "INSERT INTO staged (target_id) VALUES (?, 1)",
+        "INSERT INTO staged (target_id) VALUES (?)",
+    ):
+        assert scratch_of(database).fill("staged", TABLE, [(statement, ["\ud800"])]) is None
     assert not ahead.stands
 
 
