@@ -88,9 +88,9 @@ async def _strike(kind: Kind, scene: Scene, played: Round, strikes: int) -> None
         while strikes and await _middle(campaign, scene.dice, kind):
             strikes, scene.missed = strikes - 1, False
             async with kind.strike(scene):
-                pending = (await campaign.state())[1].pending
+                scene.missed |= (await campaign.state())[1].pending == 0
                 played.problems += [f"when struck: {problem}" for problem in await uneven(campaign)]
-            played.counted += pending > 0 and not scene.missed
+            played.counted += not scene.missed
         if fidget:
             await fidget.leave()
     finally:
@@ -111,7 +111,7 @@ async def _middle(campaign: Campaign, dice: random.Random, kind: Kind) -> bool:
             return True
         if status == Status.COMPLETED or (kind.planning and sums.planned):
             return False
-        await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+        await asyncio.sleep(0 if kind.planning else SECONDS_BETWEEN_LOOKS)  # planning is over in no time
 
 
 async def _conclude(played: Round, scene: Scene) -> None:
