@@ -380,7 +380,8 @@ def chaos(
     random moment of its middle, left alone, and judged once it has completed. It counts only if something was
     sent before the strike and something still pending after it. Campaigns differ: users and channels as
     targets, channels that are created or there, throttled or not, paused and resumed all the while, retried
-    for those who failed. SQLite has one worker, PostgreSQL two behind a proxy that can cut connections.
+    for those who failed. SQLite has one worker, PostgreSQL two behind a proxy that can cut connections. It is
+    made to plan slowly where planners are killed: it would have planned before it were struck.
 
     **Judged**: each target has exactly one message or one reason; the API's stats are the counted rows;
     channels count their messages and members; the campaign's events exist exactly once. *lost*: targets with
@@ -388,7 +389,7 @@ def chaos(
     the API meanwhile; *unbalanced*: at how many of them they did not add up. *unended*: not completed by
     itself within three minutes. *wrong*: all of this and everything else. The command **fails** if there is
     any. *a round*: how long one took on average, with those that did not count. 300 rounds on both databases
-    take about 40 minutes on two cores.
+    take about half an hour on two cores.
 
     A full disk is a small file system in memory if this process may mount one (every second instance),
     otherwise a limit of file sizes on SQLite, and the error alone on PostgreSQL. Only who may mount one

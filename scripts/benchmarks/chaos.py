@@ -16,8 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from scripts.benchmarks.interrupts import Interrupted
 from scripts.benchmarks.places import PlaceName
-from tests.chaos.ground import Ground, Postgres, PostgresGround, SqliteGround, prepared_sqlite
+from tests.chaos.ground import Ground, PostgresGround, SqliteGround, prepared_sqlite
 from tests.chaos.rounds import Round, play
+from tests.chaos.server import Postgres
 from tests.chaos.strikes import KINDS
 from tests.chaos.tank import Tank
 

@@ -17,8 +17,9 @@ import pytest_asyncio
 
 from app.campaigns.states import Status
 from tests.chaos.campaigns import Campaign, begin
-from tests.chaos.ground import Ground, Postgres, PostgresGround, SqliteGround, prepared_sqlite
+from tests.chaos.ground import Ground, PostgresGround, SqliteGround, prepared_sqlite
 from tests.chaos.rounds import play
+from tests.chaos.server import Postgres
 from tests.chaos.strikes import KINDS
 from tests.chaos.verdict import uneven
 

@@ -5,6 +5,7 @@ import random
 from dataclasses import dataclass, field
 
 from app.campaigns.states import Status
+from app.ledger.queries import Sums
 from tests.chaos.campaigns import Campaign, Fidget, begin
 from tests.chaos.ground import Ground
 from tests.chaos.observer import Observer
@@ -52,6 +53,8 @@ async def play(
     shape = dice.choice(kind.shapes)
     played, said_before = Round(), len(ground.carillon.log())
     async with asyncio.timeout(patience):
+        if kind.planning:
+            await ground.slow_planning()
         campaign = await begin(ground, shape, kind.audience, dice.choice(PACES[kind.audience]))
     async with Observer(campaign) as observer:
         scene = Scene(ground, campaign, observer, dice, seconds_away)
@@ -65,6 +68,8 @@ async def play(
             played.ended = False
             played.problems.append(f"{campaign.campaign_id} does not end: {await campaign.state()}")
             return played
+    if kind.planning:
+        await ground.plan_at_full_speed()
     await _conclude(played, scene)
     if kind.pauses_for and kind.pauses_for not in observer.paused_for:
         _judge_unpaused(played, ground, ground.carillon.log()[said_before:])
@@ -88,9 +93,9 @@ async def _strike(kind: Kind, scene: Scene, played: Round, strikes: int) -> None
         while strikes and await _middle(campaign, scene.dice, kind):
             strikes, scene.missed = strikes - 1, False
             async with kind.strike(scene):
-                pending = (await campaign.state())[1].pending
+                scene.missed |= not _is_open(kind, (await campaign.state())[1])
                 played.problems += [f"when struck: {problem}" for problem in await uneven(campaign)]
-            played.counted += pending > 0 and not scene.missed
+            played.counted += not scene.missed
         if fidget:
             await fidget.leave()
     finally:
@@ -106,12 +111,15 @@ async def _middle(campaign: Campaign, dice: random.Random, kind: Kind) -> bool:
     before = (await campaign.state())[1].sent
     while True:
         status, sums = await campaign.state()
-        open_ = sums.pending > 0 and not (kind.planning and sums.planned)
-        if open_ and sums.sent > before + share * (campaign.sent - before):
+        if _is_open(kind, sums) and sums.sent > before + share * (campaign.sent - before):
             return True
         if status == Status.COMPLETED or (kind.planning and sums.planned):
             return False
-        await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+        await asyncio.sleep(0 if kind.planning else SECONDS_BETWEEN_LOOKS)  # planning is over in no time
+
+
+def _is_open(kind: Kind, sums: Sums) -> bool:
+    return sums.pending > 0 and not (kind.planning and sums.planned)
 
 
 async def _conclude(played: Round, scene: Scene) -> None:

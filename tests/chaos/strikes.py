@@ -26,7 +26,8 @@ SECONDS_TO_PANIC = 10.0
 @dataclass
 class Scene:
     """A campaign in its middle, who observes it, and how long the queue is to be away. `kills` counts what
-    was killed, stopped or cut. `missed` if the last strike hit nothing, which does not count."""
+    was killed, stopped or cut. `missed` if the last strike hit nothing, or a campaign with nothing left
+    to be sent: it does not count."""
 
     ground: Ground
     campaign: Campaign
@@ -49,10 +50,8 @@ async def kill_sender(scene: Scene) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def kill_planner(scene: Scene) -> AsyncIterator[None]:
-    """SIGKILL to every worker, whichever plans: at once, or one has a moment to take over from another."""
-    for pid in scene.ground.carillon.pids_of(WORKER):
-        _kill(scene, pid)
-        await asyncio.sleep(scene.dice.choice([0.0, 0.1, 0.3]))
+    """SIGKILL to every worker at once, whichever plans."""
+    _kill(scene, *scene.ground.carillon.pids_of(WORKER))
     yield
 
 
@@ -135,7 +134,7 @@ async def keep_queue_away(scene: Scene) -> AsyncIterator[None]:
     _kill(scene, *scene.ground.carillon.pids_of(QUEUE))
     yield
     deadline = time.monotonic() + scene.seconds_away
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and not scene.missed:
         _kill(scene, *await asyncio.to_thread(scene.ground.carillon.pids_of, QUEUE))
         await asyncio.sleep(0.05)
 
@@ -187,7 +186,7 @@ async def lose_commits(scene: Scene) -> AsyncIterator[None]:
         await asyncio.sleep(0.01)
     ground.proxy.lose_answers(0)
     scene.kills += ground.proxy.commits_lost - before
-    scene.missed = ground.proxy.commits_lost == before
+    scene.missed |= ground.proxy.commits_lost == before
 
 
 @asynccontextmanager
