@@ -95,7 +95,7 @@ class Engine:
             if self.stopping.is_set() or clock() > look_again:
                 return 0.0
             campaign = min(working, key=lambda each: self._turns.place(each.campaign_no))
-            if waits and self._turns.is_in_hand(campaign.campaign_no):  # all that are left are: look anew
+            if 0.0 in waits and self._turns.is_in_hand(campaign.campaign_no):  # as are all others: look anew
                 return 0.0
             working.remove(campaign)
             if self._turns.ended_after(campaign.campaign_no, ended):  # another lane did, what was read is old

@@ -1,7 +1,6 @@
 """Several batches in one worker's hands at once: each goes out once, and none suffers for another."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -105,26 +104,49 @@ async def test_two_lanes_share_a_campaign_and_send_each_message_once(
     assert sorted(message.target_id or "" for message in await messages(database)) == PEOPLE
 
 
+async def test_a_campaign_that_waits_keeps_no_lane_from_another(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hands = Hands(monkeypatch)
+    await started(database)
+    await create(database, "slow", user_ids=PEOPLE, max_messages_per_second=1)
+    slow, worker = await start(database, "slow"), engine(database)
+    worker._free_at[slow.campaign_no] = asyncio.get_running_loop().time() + 600
+    async with at_work(worker):
+        await asyncio.wait_for(hands.two.wait(), 20)
+        await until_completed(database, "news")
+    assert (await books(database, await read(database, "slow"))).sent == 0
+
+
 async def test_one_lane_at_a_time_plans_a_campaign(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    planned_now, most, plan = Counter[int](), 0, sending.plan_chunk
+    """A whole turn of the other one goes by without."""
+    planning_now, most, picks, plan, pick = 0, 0, 0, sending.plan_chunk, batches.pick
 
-    async def watched(database: Database, campaign_no: int, **given: Any) -> Any:
-        nonlocal most
-        planned_now[campaign_no] += 1
-        most = max(most, planned_now[campaign_no])
+    async def counted(*given: Any, **how: Any) -> Any:
+        nonlocal picks
+        picks += 1
+        return await pick(*given, **how)
+
+    async def watched(*given: Any, **how: Any) -> Any:
+        nonlocal planning_now, most
+        planning_now, before = planning_now + 1, picks
+        most = max(most, planning_now)
         try:
-            return await plan(database, campaign_no, **given)
+            async with asyncio.timeout(20):
+                while picks < before + 2 and most == 1:
+                    await asyncio.sleep(0.01)
+            return await plan(*given, **how)
         finally:
-            planned_now[campaign_no] -= 1
+            planning_now -= 1
 
+    monkeypatch.setattr(batches, "pick", counted)
     monkeypatch.setattr(sending, "plan_chunk", watched)
-    names = tuple(f"small-{number}" for number in range(4))
-    await started(database, names)
+    await started(database)
     async with at_work(engine(database)):
-        campaigns = await until_completed(database, *names)
-    assert [(await books(database, campaign)).sent for campaign in campaigns] == [60] * 4
+        (campaign,) = await until_completed(database, "news")
+    assert (await books(database, campaign)).sent == 60
     assert most == 1
 
 
