@@ -37,14 +37,25 @@ def unique_name(role: Role) -> str:
     return f"{os.environ.get(NAME) or role}@{socket.gethostname()}:{os.getpid()}"
 
 
+class Ended(Exception):
+    """A loop that runs for as long as its process lives ended before: the process is to be started anew."""
+
+
 async def until_stopped(stopping: asyncio.Event, seconds: float, *loops: Coroutine[Any, Any, None]) -> None:
-    """Runs the loops; `seconds` after the stop those still at it are cancelled, which rolls back."""
+    """Runs the loops; `seconds` after the stop those still at it are cancelled, which rolls back. If one ends
+    by itself the others are stopped as well, and `Ended` is raised: of a process that lives and does nothing
+    nobody would know."""
     tasks = [asyncio.create_task(loop) for loop in loops]
-    await stopping.wait()
+    told = asyncio.create_task(stopping.wait())
+    await asyncio.wait([told, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    ended = not stopping.is_set()
+    stopping.set()
     _, late = await asyncio.wait(tasks, timeout=seconds)
     for task in late:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    if ended:
+        raise Ended from next((each for each in results if each is not None), None)
 
 
 class Pulse:
