@@ -164,7 +164,7 @@ class Engine:
         try:
             wait = await self._work_on(campaign)
         except Exception as error:
-            return await self._faults.add(campaign, error)
+            return await self._faults.add(campaign, error, fault)
         self._faults.forgive(number, fault, sent=self._sent_at.get(number) not in (None, sent_before))
         return wait
 

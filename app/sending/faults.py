@@ -65,14 +65,15 @@ class Faults:
         if seen is not None and (sent or now > seen.until + SECONDS_TO_FORGET_FAULTS):
             self.backoff.pop(campaign_no, None)
 
-    async def add(self, campaign: Working, error: Exception) -> float:
+    async def add(self, campaign: Working, error: Exception, seen: Backoff | None) -> float:
         """Leaves the campaign alone for a while, twice as long each time; the others go on. What keeps
-        failing is paused, for everybody to see. Returns the seconds."""
+        failing is paused, for everybody to see. `seen` is what had failed before this turn. Returns the
+        seconds."""
         number = campaign.campaign_no
-        if (wait := self.wait(number)) > 0:  # it failed for two lanes at once: that is one fault
-            log.warning("fault of another lane too", campaign=campaign.campaign_id, error=str(error))
-            return wait
         before = self.backoff.get(number)
+        if before is not None and before is not seen:  # it failed for two lanes at once: that is one fault
+            log.warning("fault of another lane too", campaign=campaign.campaign_id, error=str(error))
+            return self.wait(number)
         faults = 1 if before is None else before.faults + 1
         seconds: float = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** (faults - 1))
         self.backoff[number] = Backoff(faults, asyncio.get_running_loop().time() + seconds)
