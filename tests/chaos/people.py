@@ -37,17 +37,15 @@ async def fill(url: str) -> None:
     """Migrates an empty database and stores everybody, and that somebody wants to hear of every message."""
     migrations.upgrade(url)
     database = Database(url, durable=False)
-    async with database.transaction() as session:
+    async with database.read() as session:
         at = await now(session)
-        stamps = {"created_at": at, "updated_at": at}
-        users = [_user(user_id(number), "user") for number in range(MANY)]
-        await _insert(session, User, [{**user, **stamps} for user in [*users, _user(SENDER, "admin")]])
-        numbers = range(ROOMS)
-        await _insert(session, Channel, [{**_room(number), **stamps} for number in numbers])
-        members = [(room(number), who) for number in numbers for who in (SENDER, user_id(number))]
-        await _insert(
-            session, Member, [{"cid": cid, "user_id": who, "created_at": at} for cid, who in members]
-        )
+    stamps = {"created_at": at, "updated_at": at}
+    users = [*(_user(user_id(number), "user") for number in range(MANY)), _user(SENDER, "admin")]
+    await _insert(database, User, [{**user, **stamps} for user in users])
+    numbers = range(ROOMS)
+    await _insert(database, Channel, [{**_room(number), **stamps} for number in numbers])
+    members = [(room(number), who) for number in numbers for who in (SENDER, user_id(number))]
+    await _insert(database, Member, [{"cid": cid, "user_id": who, "created_at": at} for cid, who in members])
     await _segments(database)
     await database.close()
 
@@ -64,12 +62,14 @@ async def _segments(database: Database) -> None:
         odd = await segments.create(session, {"segment_id": "odd", "type": "USER"})
         at = await now(session)
         rows = [{"segment_no": odd.segment_no, "target_id": who, "created_at": at} for who in ODD]
-        await _insert(session, SegmentTarget, rows)
+        await session.execute(insert(SegmentTarget), rows)
 
 
-async def _insert(session: Any, table: type[SQLModel], rows: Sequence[dict[str, Any]]) -> None:
+async def _insert(database: Database, table: type[SQLModel], rows: Sequence[dict[str, Any]]) -> None:
+    """In transactions that a busy machine too ends within the 30 s that one may take."""
     for first in range(0, len(rows), _AT_ONCE):
-        await session.execute(insert(table), rows[first : first + _AT_ONCE])
+        async with database.transaction() as session:
+            await session.execute(insert(table), rows[first : first + _AT_ONCE])
 
 
 def _user(name: str, role: str) -> dict[str, Any]:
