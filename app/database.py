@@ -41,6 +41,9 @@ Hook = Callable[[], Awaitable[None]]
 
 WAL_BYTES_BEFORE_CHECKPOINT = 32 * 1024 * 1024
 SECONDS_AFTER_BUSY_CHECKPOINT = 2.0
+# How long readers are waited for, in the turnstile, by the bytes of the log from which on: no read lasts over
+# a second, so it cannot grow for ever beside readers that overlap. With 50 ms alone it did.
+_PATIENCE_MILLISECONDS = ((0, 50), (64 * 1024 * 1024, 300), (128 * 1024 * 1024, 1_200))
 SQLITE_BUSY_SECONDS = 30.0
 # What came while 32 MB are moved takes 70 ms in the turnstile; what came while that is moved, a third.
 _MOST_MOVES = 4
@@ -202,7 +205,8 @@ class Database:
             return
         self._moved = None
         async with self._turnstile.turn(), self._autocommit() as connection:
-            await connection.exec_driver_sql("PRAGMA busy_timeout = 50")
+            patience = max(each for least, each in _PATIENCE_MILLISECONDS if size >= least)
+            await connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience}")
             result = await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
             if result.scalar_one():  # a long read is in the way: it must not make every writer wait
                 self._checkpoint_after = now + SECONDS_AFTER_BUSY_CHECKPOINT

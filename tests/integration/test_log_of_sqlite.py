@@ -1,6 +1,8 @@
 """SQLite's log: what is moved out of it beside writers; and which connection the next transaction has."""
 
+import asyncio
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -54,6 +56,37 @@ async def test_a_long_read_makes_nobody_wait_for_the_log(
         await database.checkpoint_if_large()
         assert log_of(tmp_path) > 0
         assert database._checkpoint_after > 0  # and for a while nobody tries again
+
+
+async def test_a_log_that_grew_large_beside_readers_waits_for_them(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reads for 0.2 s again and again, and no two begin at once: there is no moment without any."""
+    monkeypatch.setattr(databases, "WAL_BYTES_BEFORE_CHECKPOINT", 1)
+    monkeypatch.setattr(databases, "_PATIENCE_MILLISECONDS", ((0, 50), (1, 20_000)))
+    begun, over = threading.Semaphore(0), threading.Event()
+
+    def read(later: float) -> None:
+        over.wait(later)
+        with closing(sqlite3.connect(tmp_path / "carillon.db", isolation_level=None)) as reader:
+            while not over.is_set():
+                reader.execute("BEGIN")
+                reader.execute("SELECT count(*) FROM users").fetchone()
+                begun.release()
+                over.wait(0.2)
+                reader.execute("COMMIT")
+
+    reading = asyncio.gather(asyncio.to_thread(read, 0.0), asyncio.to_thread(read, 0.1))
+    for _ in range(2):
+        await asyncio.to_thread(begun.acquire)
+    await add_users(database, ["ann"])
+    await database.checkpoint_if_large()
+    assert database._moved is not None
+    await database._moved
+    await database.checkpoint_if_large()
+    over.set()
+    await reading
+    assert log_of(tmp_path) == 0
 
 
 async def versions(database: Database, times: int) -> set[Version | None]:
