@@ -9,7 +9,7 @@ async def test_the_demo_sends_to_everybody_and_leaves_the_server_running(instanc
 
     server.launch("run", "--demo")
 
-    until(90, "the end of the demo", lambda: "Ctrl-C stops it.\n" in server.log().partition("4. What")[2])
+    until(300, "the end of the demo", lambda: "Ctrl-C stops it.\n" in server.log().partition("4. What")[2])
     assert "60,000 users in" in server.log()
     assert "COMPLETED in" in server.log()
     assert "Carillon to Ελένη" in server.log() or "Γεια σας" in server.log()
