@@ -53,6 +53,7 @@ _FOUNDS = (
 )
 # Of those staged at once: with each row a statement of its own, every row waits for other threads of Python.
 ROWS_A_STATEMENT = 100
+_IS_THERE = (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE)
 _RECEIVER = (None, "channel_member", "{}", 0, 0)  # the founder that stands for a channel's receivers
 
 
@@ -294,7 +295,9 @@ class SqliteWriter:
         )
         try:
             await inserted
-        except sqlite3.IntegrityError:
+        except sqlite3.IntegrityError as error:
+            if error.sqlite_errorcode not in _IS_THERE:  # a trigger or check that refuses one: to blame alone
+                raise
             raise ChannelsTaken from None
         await self._found(created, staged, instant)
 

@@ -22,7 +22,7 @@ from app.sending import batches, faults, planning
 from app.sending.engine import Engine
 from app.sending.opening import BatchTaken
 from tests.integration import campaigning
-from tests.integration.campaigning import add_list, add_users, books, create, start, work
+from tests.integration.campaigning import add_list, add_users, books, create, outcomes, start, work
 from tests.semantics.acting import LONG_AGO, act, come_due, events, resume, set_columns
 
 PEOPLE = [f"u{number:03}" for number in range(60)]
@@ -110,6 +110,41 @@ async def test_it_is_paused_where_planning_keeps_failing(
     assert await campaigning.engine(database).turn() > 0  # planning stands still too
     async with database.read() as session:
         assert (await session.execute(text("SELECT count(*) FROM batches"))).scalar_one() == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "one"),
+    [
+        ("channels", "new.cid = 'messaging:u007-news'"),
+        ("members", "new.user_id = 'u007'"),
+        ("messages", "new.target_id = 'u007'"),
+        ("recipients", "new.target_id = 'u007' AND new.status = 1"),
+    ],
+)
+async def test_a_target_that_the_database_refuses_fails_alone(
+    database: Database, table: str, one: str
+) -> None:
+    """By whichever table: it is not taken for a channel that somebody else was faster to create."""
+    await started(database, "news")
+    async with database.transaction() as session:
+        if database.dialect == "sqlite":
+            refusal = "BEGIN SELECT RAISE(ABORT, 'nobody foresaw this'); END"
+        else:
+            await session.execute(
+                text(
+                    "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+                    " $$ BEGIN RAISE EXCEPTION 'nobody foresaw this'; END $$"
+                )
+            )
+            refusal = "EXECUTE FUNCTION refuse()"
+        await session.execute(
+            text(f"CREATE TRIGGER refuses BEFORE INSERT ON {table} FOR EACH ROW WHEN ({one}) {refusal}")
+        )
+    campaign = await work(database)
+    assert campaign.status == Status.COMPLETED
+    counted = await books(database, campaign)
+    assert (counted.sent, counted.failed) == (59, 1)
+    assert (await outcomes(database, campaign))["u007"] == "FAILED INTERNAL_ERROR"
 
 
 async def test_it_is_resumed_by_itself_with_backoff(
