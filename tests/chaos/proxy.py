@@ -93,15 +93,14 @@ class Proxy:
         async def end() -> None:
             self._listening.close()
             await self._cut(1.0)
-            await asyncio.sleep(0)
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
         asyncio.run_coroutine_threadsafe(end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        if left := asyncio.all_tasks(self._loop):
-            for task in left:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.wait(left))
         self._loop.close()
 
 
