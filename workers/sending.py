@@ -73,10 +73,13 @@ class SendingLoop:
         return any(lane.stuck for lane in self._lanes)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Turns until `stopping` is set; the batches in hand are finished first."""
+        """Turns until `stopping` is set; the batches in hand are finished first. Cancelled, it gives them
+        back untried."""
         self.engine.stopping = stopping
-        await asyncio.gather(*(lane.run(stopping) for lane in self._lanes))
-        await self.engine.let_go()
+        try:
+            await asyncio.gather(*(lane.run(stopping) for lane in self._lanes))
+        finally:
+            await self.engine.let_go()
 
 
 async def send(ctx: dict[str, Any]) -> None:

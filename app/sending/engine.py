@@ -147,7 +147,7 @@ class Engine:
             batch = self._unforgiven.pop()  # nobody else forgives it too
             try:
                 await self._forgive(*batch)
-            except Exception:
+            except BaseException:
                 self._unforgiven.append(batch)
                 raise
 
@@ -332,6 +332,9 @@ class Engine:
                 raise
             log.exception("batch failed", campaign=campaign.campaign_id, batch=batch_no)
             return Sending.FAILED, 0
+        except asyncio.CancelledError:  # told to stop: no fault of the batch
+            self._unforgiven.append((number, batch_no))
+            raise
         finally:
             ready = None if ahead is None else await ahead.finish()
         self.sent += sent.sent

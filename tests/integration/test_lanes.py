@@ -85,7 +85,8 @@ class Hands:
         if self.now == 2:
             self.two.set()
         try:
-            await asyncio.wait_for(self.two.wait(), 4)
+            async with asyncio.timeout(4):  # wait_for loses a cancellation that comes with the event
+                await self.two.wait()
             await self.go_on.wait()
             return await self._deliver(*given)
         finally:
@@ -246,3 +247,21 @@ async def test_what_fails_for_two_lanes_at_once_is_one_fault(
     await worker.let_go()
     async with database.read() as session:
         assert set((await session.execute(select(col(Batch.attempts)))).scalars()) == {0}
+
+
+async def test_batches_that_a_stop_does_not_wait_for_are_given_back_untried(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hands = Hands(monkeypatch)
+    await started(database)
+    hands.go_on.clear()
+    running = asyncio.create_task(SendingLoop(engine(database), 2).run(asyncio.Event()))
+    await asyncio.wait_for(hands.two.wait(), 20)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    async with database.read() as session:
+        assert set((await session.execute(select(col(Batch.attempts)))).scalars()) == {0}
+    hands.go_on.set()
+    async with at_work(engine(database)):
+        (campaign,) = await until_completed(database, "news")
+    assert (await books(database, campaign)).sent == 60
