@@ -376,14 +376,17 @@ async def test_a_crash_counts_as_a_try_and_a_database_fault_does_not(
     async def away(*_: Any) -> None:
         raise ConnectionError("the database is away")
 
+    class Killed(BaseException):
+        """Nothing after it runs, as after SIGKILL."""
+
     async def killed(*_: Any) -> None:
-        raise asyncio.CancelledError
+        raise Killed
 
     await planning.plan_chunk(database, campaign.campaign_no, capacity=None)
     for how, counted in ((away, 1), (killed, 2)):
         with monkeypatch.context() as patch:
             patch.setattr(batches, "send_slice", how)
-            with contextlib.suppress(asyncio.CancelledError):
+            with contextlib.suppress(Killed):
                 await worker.turn()
         worker._faults.backoff.clear()
         assert await tries() - len(worker._unforgiven) == counted - 1
