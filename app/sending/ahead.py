@@ -64,7 +64,7 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A slice of the batch `batch_no` with `pending` targets, all that is decided before anything is written:
+    """A slice of the batch `batch_no` with `target_ids` open, all that is decided before anything is written:
     the first `covered` entries are settled, or have their channel and message. What was made in the
     transaction itself has no `seen`."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pytest
 from sqlalchemy import insert, select
 from sqlmodel import col
 
@@ -16,6 +17,7 @@ from app.ledger.models import OutcomeReason, Recipient, RecipientStatus
 from app.ledger.verification import Books, audit
 from app.messages.models import Message
 from app.segments.models import Segment, SegmentTarget
+from app.sending import ahead
 from app.sending.engine import Engine
 from app.users.models import User
 
@@ -125,6 +127,18 @@ async def work(database: Database, campaign_id: str = "news", *, turns: int = 30
         if campaign.status != "IN_PROGRESS":
             return campaign
     raise AssertionError(f"{campaign_id} still {campaign.status} after {turns} turns")
+
+
+def let_break(monkeypatch: pytest.MonkeyPatch, target_id: str) -> None:
+    """Any batch with this target breaks while its outcomes are decided, and nobody foresaw how."""
+    whole = ahead.settle_without_writing
+
+    async def breaks(writer: Any, blueprint: Any, entries: Any) -> int:
+        if any(entry.target_id == target_id for entry in entries):
+            raise RuntimeError("this batch always breaks")
+        return await whole(writer, blueprint, entries)
+
+    monkeypatch.setattr(ahead, "settle_without_writing", breaks)
 
 
 async def read(database: Database, campaign_id: str = "news") -> Campaign:

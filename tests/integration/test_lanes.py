@@ -13,10 +13,20 @@ from sqlmodel import col
 from app.campaigns.models import Campaign
 from app.database import Database
 from app.ledger.models import Batch
-from app.sending import ahead, batches, faults, planning
+from app.sending import batches, faults, planning
 from app.sending import engine as sending
 from app.sending.engine import Engine
-from tests.integration.campaigning import add_users, books, create, engine, messages, outcomes, read, start
+from tests.integration.campaigning import (
+    add_users,
+    books,
+    create,
+    engine,
+    let_break,
+    messages,
+    outcomes,
+    read,
+    start,
+)
 from workers.sending import SendingLoop
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -154,14 +164,7 @@ async def test_one_lane_at_a_time_plans_a_campaign(
 async def test_a_recipient_that_breaks_its_batch_fails_alone_beside_the_others(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = ahead.settle_without_writing
-
-    async def breaks(writer: Any, blueprint: Any, entries: Any) -> int:
-        if any(entry.target_id == "u013" for entry in entries):
-            raise RuntimeError("this batch always breaks")
-        return await whole(writer, blueprint, entries)
-
-    monkeypatch.setattr(ahead, "settle_without_writing", breaks)
+    let_break(monkeypatch, "u013")
     await started(database)
     async with at_work(engine(database)):
         (campaign,) = await until_completed(database, "news")

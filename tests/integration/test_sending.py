@@ -18,7 +18,7 @@ from app.database import Database, took_too_long
 from app.errors import QuotaExceeded
 from app.ledger.models import Batch, Plan, Rate, Recipient
 from app.segments import service as segments
-from app.sending import ahead, audience, batches, faults, isolation, opening, planning
+from app.sending import audience, batches, faults, isolation, opening, planning
 from app.sending import outcomes as deciding
 from app.usage import service as usage
 from app.users.models import User
@@ -31,6 +31,7 @@ from tests.integration.campaigning import (
     channel,
     create,
     engine,
+    let_break,
     messages,
     outcomes,
     read,
@@ -348,14 +349,7 @@ async def test_a_missing_sender_pauses_the_campaign(database: Database) -> None:
 async def test_a_recipient_that_breaks_its_batch_is_found_and_fails_alone(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = ahead.settle_without_writing
-
-    async def breaks(writer: Any, blueprint: Any, entries: Any) -> int:
-        if any(entry.target_id == "u0013" for entry in entries):
-            raise RuntimeError("this batch always breaks")
-        return await whole(writer, blueprint, entries)
-
-    monkeypatch.setattr(ahead, "settle_without_writing", breaks)
+    let_break(monkeypatch, "u0013")
     await a_campaign(database, [f"u{n:04d}" for n in range(40)])
     campaign = await work(database)
     counted = await books(database, campaign)
