@@ -10,7 +10,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -24,9 +24,10 @@ from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.engine import URL, Dialect, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.types import JSON, TypeDecorator
 
+from app.checkpoint import Checkpoint
 from app.inline_sqlite import InlineConnection
 from app.pinging import ping_idle
 from app.reserve import Reserve
@@ -39,15 +40,7 @@ log = structlog.get_logger(__name__)
 DialectName = Literal["sqlite", "postgresql"]
 Hook = Callable[[], Awaitable[None]]
 
-WAL_BYTES_BEFORE_CHECKPOINT = 32 * 1024 * 1024
-SECONDS_AFTER_BUSY_CHECKPOINT = 2.0
-# How long readers are waited for, in the turnstile, by the bytes of the log from which on: no read lasts over
-# a second, so it cannot grow for ever beside readers that overlap. With 50 ms alone it did.
-_PATIENCE_MILLISECONDS = ((0, 50), (64 * 1024 * 1024, 300), (128 * 1024 * 1024, 1_200))
 SQLITE_BUSY_SECONDS = 30.0
-# What came while 32 MB are moved takes 70 ms in the turnstile; what came while that is moved, a third.
-_MOST_MOVES = 4
-_PAGES_LEFT_TO_CHECKPOINT = 1_024
 _LOCK = "PRAGMA main.incremental_vacuum(1)"  # the write lock; there is nothing to vacuum in such a database
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -125,12 +118,10 @@ class Database:
         self._turnstile: Turnstile | None = None
         self.reserve: Reserve | None = None  # SQLite only: another machine's disk is not ours to keep
         self.scratch = Scratch.opened() if inline and self.dialect == "sqlite" else None  # of writers
-        self._checkpoint_after = 0.0
-        self._moved: asyncio.Future[None] | None = None
+        self._checkpoint: Checkpoint | None = None
         if self.dialect == "sqlite":
             path = Path(self.url.database or "").resolve()
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path
             self._turnstile = Turnstile(path.with_name(path.name + "-turnstile"))
             self.reserve = Reserve(path.with_name(path.name + "-reserve"))
             kind: dict[str, Any] = {"durable": durable, "inline": inline}
@@ -138,6 +129,7 @@ class Database:
             threads = None if inline else self._threads
             self._reader = _sqlite_engine(self.url, pool_size=pool_size, threads=threads, **kind)
             self._writer = _sqlite_engine(self.url, pool_size=2, writes=True, scratch=self.scratch, **kind)
+            self._checkpoint = Checkpoint(path, self._turnstile, self._reader)
         else:
             self._writer = _postgres_engine(self.url, pool_size)
             self._reader = self._writer.execution_options(
@@ -185,41 +177,9 @@ class Database:
                     await asyncio.sleep(0.001)
 
     async def checkpoint_if_large(self) -> None:
-        """Moves SQLite's log into the database once it is over 32 MB. One process at a time may do this.
-
-        Most of it in a thread, beside writers; what they add meanwhile at a later call, in the turnstile.
-        Connections never checkpoint by themselves: beside other writers the log then grew to 1 GB.
-        """
-        if self._turnstile is None:
-            return
-        try:
-            size = self._file.with_name(self._file.name + "-wal").stat().st_size
-        except FileNotFoundError:
-            return
-        now = asyncio.get_running_loop().time()
-        if size < WAL_BYTES_BEFORE_CHECKPOINT or now < self._checkpoint_after:
-            return
-        if self._moved is None:
-            self._moved = self._turnstile.beside(partial(_move_log, self._file))
-        if not self._moved.done():
-            return
-        self._moved = None
-        async with self._turnstile.turn(), self._autocommit() as connection:
-            patience = max(each for least, each in _PATIENCE_MILLISECONDS if size >= least)
-            await connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience}")
-            result = await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-            if result.scalar_one():  # a long read is in the way: it must not make every writer wait
-                self._checkpoint_after = now + SECONDS_AFTER_BUSY_CHECKPOINT
-
-    @asynccontextmanager
-    async def _autocommit(self) -> AsyncIterator[AsyncConnection]:
-        async with self._reader.connect() as connection:
-            await connection.exec_driver_sql("COMMIT")  # a checkpoint refuses to run inside a transaction
-            try:
-                yield connection
-            finally:
-                await connection.exec_driver_sql("PRAGMA busy_timeout = 5000")
-                await connection.exec_driver_sql("BEGIN")
+        """Moves SQLite's log into the database once it is over 32 MB; see `Checkpoint`."""
+        if self._checkpoint is not None:
+            await self._checkpoint.if_large()
 
     async def close(self) -> None:
         """Closes every connection."""
@@ -310,18 +270,6 @@ def waited_too_long(error: BaseException) -> bool:
 def took_too_long(error: BaseException) -> bool:
     """Whether a transaction lasted longer than `transaction_timeout` (PostgreSQL)."""
     return isinstance(getattr(error, "orig", error), psycopg.errors.TransactionTimeout)
-
-
-def _move_log(file: Path) -> None:
-    """Moves what can be moved without making anybody wait, and what came meanwhile, until that is little; a
-    fault is met again by the checkpoint proper."""
-    moved = 0
-    with suppress(sqlite3.Error), closing(sqlite3.connect(file, isolation_level=None)) as connection:
-        for _ in range(_MOST_MOVES):
-            before = moved
-            _, _, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            if moved - before < _PAGES_LEFT_TO_CHECKPOINT:
-                return
 
 
 def dialect_of(session: AsyncSession) -> DialectName:

@@ -9,7 +9,8 @@ from typing import Any
 
 from sqlalchemy import text
 
-from app.database import WAL_BYTES_BEFORE_CHECKPOINT, Database, microseconds
+from app.checkpoint import WAL_BYTES_BEFORE_CHECKPOINT
+from app.database import Database, microseconds
 from app.ids import new_number
 from scripts.benchmarks.campaign import CAMPAIGN, Run
 from scripts.benchmarks.comparing import check_same, content

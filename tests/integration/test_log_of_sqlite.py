@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from app import database as databases
+from app import checkpoint
 from app.database import Database
 from app.sending.ahead import Version, version_of
 from tests.integration.campaigning import add_users
@@ -25,14 +25,14 @@ def log_of(directory: Path) -> int:
 async def test_the_log_is_moved_beside_a_transaction_and_truncated_after_it(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(databases, "WAL_BYTES_BEFORE_CHECKPOINT", 1)
-    monkeypatch.setattr(databases, "_PAGES_LEFT_TO_CHECKPOINT", 1)  # so it comes back until nothing is left
+    monkeypatch.setattr(checkpoint, "WAL_BYTES_BEFORE_CHECKPOINT", 1)
+    monkeypatch.setattr(checkpoint, "_PAGES_LEFT_TO_CHECKPOINT", 1)  # so it comes back until nothing is left
     await add_users(database, [f"u{number}" for number in range(1_000)])
     async with database.transaction() as session:
         await session.execute(text("UPDATE users SET name = 'new'"))
         await database.checkpoint_if_large()
-        assert database._moved is not None
-        await database._moved
+        assert database._checkpoint is not None and database._checkpoint.moved is not None
+        await database._checkpoint.moved
         with closing(sqlite3.connect(tmp_path / "carillon.db", timeout=0)) as other:
             _, frames, moved = other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             assert frames == moved > 0
@@ -45,25 +45,25 @@ async def test_the_log_is_moved_beside_a_transaction_and_truncated_after_it(
 async def test_a_long_read_makes_nobody_wait_for_the_log(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(databases, "WAL_BYTES_BEFORE_CHECKPOINT", 1)
+    monkeypatch.setattr(checkpoint, "WAL_BYTES_BEFORE_CHECKPOINT", 1)
     with closing(sqlite3.connect(tmp_path / "carillon.db", isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM users").fetchone()
         await add_users(database, ["ann"])
         await database.checkpoint_if_large()
-        assert database._moved is not None
-        await database._moved
+        assert database._checkpoint is not None and database._checkpoint.moved is not None
+        await database._checkpoint.moved
         await database.checkpoint_if_large()
         assert log_of(tmp_path) > 0
-        assert database._checkpoint_after > 0  # and for a while nobody tries again
+        assert database._checkpoint.not_before > 0  # and for a while nobody tries again
 
 
 async def test_a_log_that_grew_large_beside_readers_waits_for_them(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each reads for 0.2 s again and again, and no two begin at once: there is no moment without any."""
-    monkeypatch.setattr(databases, "WAL_BYTES_BEFORE_CHECKPOINT", 1)
-    monkeypatch.setattr(databases, "_PATIENCE_MILLISECONDS", ((0, 50), (1, 20_000)))
+    monkeypatch.setattr(checkpoint, "WAL_BYTES_BEFORE_CHECKPOINT", 1)
+    monkeypatch.setattr(checkpoint, "_PATIENCE_MILLISECONDS", ((0, 50), (1, 20_000)))
     begun, over = threading.Semaphore(0), threading.Event()
 
     def read(later: float) -> None:
@@ -81,8 +81,8 @@ async def test_a_log_that_grew_large_beside_readers_waits_for_them(
         await asyncio.to_thread(begun.acquire)
     await add_users(database, ["ann"])
     await database.checkpoint_if_large()
-    assert database._moved is not None
-    await database._moved
+    assert database._checkpoint is not None and database._checkpoint.moved is not None
+    await database._checkpoint.moved
     await database.checkpoint_if_large()
     over.set()
     await reading
