@@ -18,7 +18,7 @@ SECONDS_AFTER_BUSY_CHECKPOINT = 2.0
 _PATIENCE_MILLISECONDS = ((0, 50), (64 * 1024 * 1024, 300), (128 * 1024 * 1024, 1_200))
 # What came while 32 MB are moved takes 70 ms in the turnstile; what came while that is moved, a third.
 _MOST_MOVES = 4
-_PAGES_LEFT_TO_CHECKPOINT = 1_024
+_BYTES_LEFT_TO_CHECKPOINT = 4 * 1024 * 1024
 
 
 class Checkpoint:
@@ -72,8 +72,9 @@ def _move(file: Path) -> None:
     fault is met again by the checkpoint proper."""
     moved = 0
     with suppress(sqlite3.Error), closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        (page,) = connection.execute("PRAGMA page_size").fetchone()
         for _ in range(_MOST_MOVES):
             before = moved
             _, _, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            if moved - before < _PAGES_LEFT_TO_CHECKPOINT:
+            if (moved - before) * page < _BYTES_LEFT_TO_CHECKPOINT:
                 return

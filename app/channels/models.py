@@ -6,7 +6,12 @@ from typing import Any
 from sqlalchemy import BigInteger, Index, text
 from sqlmodel import Field, SQLModel
 
+from app.channels.distinct import DISTINCT_PREFIX
 from app.database import JsonType, TextType, UtcDateTime
+
+# Which channels are distinct ones. An index that has only them serves a query that says so in the same words.
+IS_DISTINCT_ON_SQLITE = f"substr(channel_id, 1, {len(DISTINCT_PREFIX)}) = '{DISTINCT_PREFIX}'"
+IS_DISTINCT_ON_POSTGRESQL = f"starts_with(channel_id, '{DISTINCT_PREFIX}')"
 
 
 class Channel(SQLModel, table=True):
@@ -15,18 +20,22 @@ class Channel(SQLModel, table=True):
     `members_key` names exactly the present members (`distinct.members_key`, up to 1,002 of them).
     A distinct channel's `channel_id` derives from the members it was created for and never changes.
     Up to `erased_seq` messages may be missing, because they were erased; after it none is.
+
+    On SQLite the rows lie in the order in which they were made, not in that of cids: there each campaign to
+    the same users, into channels of its own, dirtied every page of all campaigns before (a tenth one took
+    half as long again). PostgreSQL leaves half of each page free, for the next version of each row: so that
+    no index learns of a message.
     """
 
     __tablename__ = "channels"
     __table_args__ = (
         Index(
-            "ix_channels_members_key",
+            "ix_channels_distinct",
             "members_key",
-            "last_message_at",
-            sqlite_where=text("members_key IS NOT NULL"),
-            postgresql_where=text("members_key IS NOT NULL"),
+            sqlite_where=text(f"members_key IS NOT NULL AND {IS_DISTINCT_ON_SQLITE}"),
+            postgresql_where=text(f"members_key IS NOT NULL AND {IS_DISTINCT_ON_POSTGRESQL}"),
         ),
-        {"sqlite_with_rowid": False},
+        {"postgresql_with": {"fillfactor": 50}},
     )
 
     cid: str = Field(primary_key=True, sa_type=TextType)

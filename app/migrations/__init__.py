@@ -17,6 +17,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import make_url
 
+# Of a new SQLite file; an older one keeps its own. A batch writes whole pages: with 4,096 bytes, SQLite's own
+# choice, it takes a sixth more of the processor, and a tenth campaign to the same users a third.
+PAGE_BYTES = 16_384
 MIGRATION_LOCK = 0x0CA1_1107  # the advisory lock under which PostgreSQL is migrated; any constant of ours
 
 for _domain in (
@@ -140,6 +143,7 @@ def _committed(url: str) -> Iterator[Connection]:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
             else:
+                connection.exec_driver_sql(f"PRAGMA page_size = {PAGE_BYTES}")
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
             yield connection
     finally:

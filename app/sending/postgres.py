@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from psycopg.errors import UniqueViolation
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.channels.distinct import DISTINCT_PREFIX
+from app.channels.models import IS_DISTINCT_ON_POSTGRESQL
 from app.ledger.models import RecipientStatus
 from app.sending.writing import (
     NEW,
@@ -95,9 +95,9 @@ class PostgresWriter:
     async def pair_channels(self, members_keys: Sequence[str]) -> dict[str, ChannelState]:
         """See `BatchWriter`."""
         rows = await self._rows(
-            f"SELECT {_CHANNEL} FROM channels WHERE members_key = {_THESE} AND starts_with(channel_id, %s)"
+            f"SELECT {_CHANNEL} FROM channels WHERE members_key = {_THESE} AND {IS_DISTINCT_ON_POSTGRESQL}"
             " ORDER BY last_message_at NULLS FIRST, cid",
-            [_json(members_keys), DISTINCT_PREFIX],
+            [_json(members_keys)],
         )
         return {row[8]: ChannelState(*row) for row in rows}
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.channels.distinct import DISTINCT_PREFIX
+from app.channels.models import IS_DISTINCT_ON_SQLITE
 from app.database import microseconds
 from app.ledger.models import RecipientStatus
 from app.scratch import Filled, Scratch
@@ -137,8 +137,8 @@ class SqliteWriter:
         """See `BatchWriter`."""
         rows = await self._rows(
             f"SELECT {_CHANNEL} FROM channels WHERE members_key IN (SELECT value FROM json_each(?))"
-            " AND substr(channel_id, 1, ?) = ? ORDER BY last_message_at IS NOT NULL, last_message_at, cid",
-            [_json(members_keys), len(DISTINCT_PREFIX), DISTINCT_PREFIX],
+            f" AND {IS_DISTINCT_ON_SQLITE} ORDER BY last_message_at IS NOT NULL, last_message_at, cid",
+            [_json(members_keys)],
         )
         pairs = {row[8]: ChannelState(*row) for row in rows}
         self._see({state.cid: state for state in pairs.values()})

@@ -26,7 +26,7 @@ async def test_the_log_is_moved_beside_a_transaction_and_truncated_after_it(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "WAL_BYTES_BEFORE_CHECKPOINT", 1)
-    monkeypatch.setattr(checkpoint, "_PAGES_LEFT_TO_CHECKPOINT", 1)  # so it comes back until nothing is left
+    monkeypatch.setattr(checkpoint, "_BYTES_LEFT_TO_CHECKPOINT", 1)  # so it comes back until nothing is left
     await add_users(database, [f"u{number}" for number in range(1_000)])
     async with database.transaction() as session:
         await session.execute(text("UPDATE users SET name = 'new'"))

@@ -1,12 +1,15 @@
 """Down to the first schema and up again with data: what came of it is known, and nothing is sent twice."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
+from sqlmodel import col
 
 from app import migrations
 from app.campaigns.models import Campaign
+from app.channels.models import Channel
 from app.database import Database
 from app.ledger.models import Plan
 from app.webhooks import queries as webhooks
@@ -134,3 +137,26 @@ async def test_webhooks_are_gone_and_what_happened_before_is_not_told(
     late = await listen(database)
     assert await dispatch(database) == 0
     assert await hear(database, late) == []
+
+
+async def test_channels_stay_what_they_are(database: Database, down_and_up: Migrate) -> None:
+    await add_users(database, ["sender", "ann", "bob", "zoe"])
+    await add_channel(database, "team:red", ["sender", "ann", "bob"], team="red", custom={"floor": 2})
+    await create(database, user_ids=["ann", "bob"], channel_template={"type": "messaging"})
+    await start(database)
+    await work(database)
+
+    async def channels(database: Database) -> list[dict[str, Any]]:
+        async with database.read() as session:
+            found = await session.execute(select(Channel).order_by(col(Channel.cid)))
+            return [channel.model_dump() for channel in found.scalars()]
+
+    before = await channels(database)
+    database = await down_and_up(database)
+    assert await channels(database) == before and len(before) == 3
+    await create(
+        database, "again", user_ids=["ann", "bob", "zoe"], channel_template=None, create_channels=False
+    )
+    await start(database, "again")
+    found = await outcomes(database, await work(database, "again"))
+    assert found == {"ann": "SENT", "bob": "SENT", "zoe": "SKIPPED NO_CHANNEL"}
