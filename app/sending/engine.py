@@ -27,6 +27,7 @@ from app.sending.outcomes import SenderMissing
 from app.sending.planning import Planning, plan_chunk
 from app.sending.retrying import retry_chunk
 from app.sending.running import CampaignNotRunning
+from app.sending.strides import Strides
 from app.sending.throttle import Reservation
 from app.sending.turns import Turns
 from app.sending.writing import ChannelsTaken
@@ -37,6 +38,8 @@ IDLE_SECONDS = 2.0  # how long a lost wake-up can cost
 OTHERS_AT_WORK_SECONDS = 0.1  # another worker holds the last batches: look again for what it leaves
 SECONDS_BETWEEN_LOOKS = 0.05  # at what has come new, while others are sent: a campaign begins this much late
 LONG_PLANNING_SECONDS = 0.05  # then the slice that follows is a turn of its own
+# How long a batch's transaction may last, and where it would last longer, what a part of it is to last.
+STRIDES = {"sqlite": (0.1, 0.06), "postgresql": (0.25, 0.15)}
 SECONDS_OF_ANOTHERS_PLANNING = 2.0  # one worker plans a campaign; what it leaves behind another takes over
 
 
@@ -74,12 +77,14 @@ class Engine:
     _unforgiven: list[tuple[int, int]] = field(default_factory=list)
     _suspected: dict[tuple[int, int, int], float] = field(default_factory=dict)
     _turns: Turns = field(default_factory=Turns)
+    _strides: Strides = field(init=False)
     _alone: bool = True
     _planned_now: set[int] = field(default_factory=set)
     _planned_elsewhere: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._faults = faults.Faults(self.database, self.publisher)
+        self._strides = Strides(*STRIDES[self.database.dialect])
 
     async def turn(self) -> float:
         """A slice of each campaign that has work, or of as many as 50 ms are enough for: those
@@ -117,6 +122,7 @@ class Engine:
 
     async def _forget_all_but(self, running: set[int]) -> None:
         self._turns.keep(running)
+        self._strides.keep(running)
         self._planned_now &= running
         self._planned_elsewhere = {
             number: until for number, until in self._planned_elsewhere.items() if number in running
@@ -306,9 +312,11 @@ class Engine:
         self, campaign: Working, held: Held, isolate: bool, limit: int | None
     ) -> tuple[Sending, int]:
         number, batch_no, alone = campaign.campaign_no, held.picked.batch_no, held.picked.pending == 1
-        ahead = self._ahead(number, held, limit)
+        limit = self._strides.limit(number, min(held.picked.pending, limit or held.picked.pending)) or limit
+        ahead, clock = self._ahead(number, held, limit), asyncio.get_running_loop().time
         try:
             async with self.database.transaction() as session:
+                began = clock()  # once it has begun: not what it waited for other writers
                 if isolate:
                     await isolation.isolate(session, number, batch_no)
                     return Sending.FAILED, 0
@@ -338,12 +346,14 @@ class Engine:
         finally:
             ready = None if ahead is None else await ahead.finish()
         self.sent += sent.sent
-        self._sent_at[number] = asyncio.get_running_loop().time()
+        self._sent_at[number] = clock()
+        self._strides.learn(number, sent.settled, clock() - began)
         if ahead is not None and ahead.picked is not None:
             self._held[number] = Held(ahead.picked, ready)
         await self.publisher.publish(number)
         await self.database.checkpoint_if_large()
-        return Sending.LAST if held.picked.last else Sending.SENT, sent.sent
+        all_of_it = sent.settled == held.picked.pending
+        return Sending.LAST if held.picked.last and all_of_it else Sending.SENT, sent.sent
 
     async def _forgive(self, campaign_no: int, batch_no: int) -> None:
         async with self.database.transaction() as session:
