@@ -88,7 +88,8 @@ def send(
 
     **The campaigns**: real worker processes send "Hello {{ receiver.name }}" into a new channel for each
     user, with sender and receiver as members (*simple*); the same into channels that are there (*existing*);
-    and a message with a condition, a loop, filters, an attachment and custom fields (*rich*). *A second* are
+    the same when nine campaigns to the same users, into other new channels, have been before (*tenth*); and a
+    message with a condition, a loop, filters, an attachment and custom fields (*rich*). *A second* are
     recipients, from the call that starts the campaign until a reader in another process sees it COMPLETED;
     *first* is the time until one sees a message. Both are looked at every 50 ms. *A recipient* are the bytes
     by which the database grew.

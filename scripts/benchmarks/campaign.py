@@ -19,9 +19,21 @@ from scripts.benchmarks.working import Worker, WorkerFailed, running
 
 CAMPAIGN = "bench"
 TEXT = "Hello {{ receiver.name }}"
-TemplateName = Literal["simple", "rich", "existing"]
+TemplateName = Literal["simple", "rich", "existing", "tenth"]
 TEMPLATES: tuple[TemplateName, ...] = get_args(TemplateName)
-_BEFORE = "before"  # the campaign that creates the channels which exist
+# Campaigns that were sent to the same users before: into the channels that then exist, or into others.
+_BEFORE: dict[TemplateName, list[dict[str, Any]]] = {
+    "simple": [],
+    "rich": [],
+    "existing": [{"campaign_id": "before"}],
+    "tenth": [
+        {
+            "campaign_id": f"before-{number}",
+            "channel_template": {"type": "messaging", "id": f"{{{{ receiver.id }}}}-{number}"},
+        }
+        for number in range(9)
+    ],
+}
 _RICH = {
     "text": "Hello {{ receiver.name|default('you')|upper }}, {% if receiver.plan == 'pro' %}thank you"
     " for your trust{% else %}have a look at our plans{% endif %}. No {{ receiver.number }} of"
@@ -90,22 +102,22 @@ async def _run(
     """As an API process does it, whose connections stand already."""
     database, doorbell = Database(url), Doorbell(redis_url)
     try:
-        if template == "existing":
-            await _create(database, _BEFORE, {"text": TEXT})
-        await _create(database, CAMPAIGN, _RICH if template == "rich" else {"text": TEXT})
+        for earlier in _BEFORE[template]:
+            await _create(database, **earlier)
+        await _create(database, message_template=_RICH if template == "rich" else {"text": TEXT})
         await doorbell.ring(Job.SEND)  # a worker that heard this one will hear the next at once
         with starting as processes:
-            if template == "existing":
-                await _send(database, doorbell, reader, processes, _BEFORE)
+            for earlier in _BEFORE[template]:
+                await _send(database, doorbell, reader, processes, earlier["campaign_id"])
             return await _send(database, doorbell, reader, processes, CAMPAIGN)
     finally:
         await doorbell.close()
         await database.close()
 
 
-async def _create(database: Database, campaign_id: str, message: Mapping[str, Any]) -> None:
+async def _create(database: Database, **given: Any) -> None:
     async with database.transaction() as session:
-        await service.create(session, definition(campaign_id=campaign_id, message_template=dict(message)))
+        await service.create(session, definition(**given))
 
 
 async def _send(
@@ -146,7 +158,7 @@ def plan_campaign(place: Place) -> float:
 
 async def _plan(url: str) -> float:
     database = Database(url, durable=False, inline=True)
-    await _create(database, CAMPAIGN, {"text": TEXT})
+    await _create(database)
     async with database.transaction() as session:
         campaign = await service.start(session, CAMPAIGN, scheduled_for=None, stop_at=None, capacity=None)
     began = time.perf_counter()
