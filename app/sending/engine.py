@@ -38,8 +38,8 @@ IDLE_SECONDS = 2.0  # how long a lost wake-up can cost
 OTHERS_AT_WORK_SECONDS = 0.1  # another worker holds the last batches: look again for what it leaves
 SECONDS_BETWEEN_LOOKS = 0.05  # at what has come new, while others are sent: a campaign begins this much late
 LONG_PLANNING_SECONDS = 0.05  # then the slice that follows is a turn of its own
-# How long a batch's transaction may last, and where it would last longer, what a part of it is to last.
-STRIDES = {"sqlite": (0.1, 0.06), "postgresql": (0.25, 0.15)}
+# How long a batch's transaction may last, alone and beside other campaigns; a part of it is sent otherwise.
+LONGEST_SECONDS = {"sqlite": (0.1, 0.1), "postgresql": (0.25, 0.12)}
 SECONDS_OF_ANOTHERS_PLANNING = 2.0  # one worker plans a campaign; what it leaves behind another takes over
 
 
@@ -84,7 +84,7 @@ class Engine:
 
     def __post_init__(self) -> None:
         self._faults = faults.Faults(self.database, self.publisher)
-        self._strides = Strides(*STRIDES[self.database.dialect])
+        self._strides = Strides(*LONGEST_SECONDS[self.database.dialect])
 
     async def turn(self) -> float:
         """A slice of each campaign that has work, or of as many as 50 ms are enough for: those
@@ -186,7 +186,7 @@ class Engine:
         planned = campaign.planned or outcome == Planning.FINISHED
         if campaign.status == Status.PAUSED:
             return 0.0 if outcome == Planning.STORED else IDLE_SECONDS
-        if outcome is not None and not self._alone and clock() - began > LONG_PLANNING_SECONDS:
+        if outcome == Planning.STORED and not self._alone and clock() - began > LONG_PLANNING_SECONDS:
             self._planned_now.add(number)
             return 0.0
         return await self._send(campaign, planned)
@@ -312,7 +312,8 @@ class Engine:
         self, campaign: Working, held: Held, isolate: bool, limit: int | None
     ) -> tuple[Sending, int]:
         number, batch_no, alone = campaign.campaign_no, held.picked.batch_no, held.picked.pending == 1
-        limit = self._strides.limit(number, min(held.picked.pending, limit or held.picked.pending)) or limit
+        most = min(held.picked.pending, limit or held.picked.pending)
+        limit = self._strides.limit(number, most, alone=self._alone) or limit
         ahead, clock = self._ahead(number, held, limit), asyncio.get_running_loop().time
         try:
             async with self.database.transaction() as session:

@@ -9,27 +9,28 @@ from collections.abc import Collection
 
 FEWEST = 200  # targets: what every transaction costs is felt with fewer
 LEARNING = 0.5  # the share of what was measured last: a single slow disk write is no reason
+AIM = 0.6  # of the longest: what comes next may be slower
 
 
 class Strides:
-    """For each campaign what a target took lately. A transaction that would last longer than `most` seconds
-    is made to last `aim` seconds."""
+    """For each campaign what a target took lately. A transaction that would last longer than `longest`
+    seconds, or than `beside_others` where other campaigns wait for their turn, takes fewer targets."""
 
-    def __init__(self, most: float, aim: float) -> None:
-        self._most = most
-        self._aim = aim
+    def __init__(self, longest: float, beside_others: float) -> None:
+        self._longest = longest
+        self._beside_others = beside_others
         self._seconds: dict[int, float] = {}
 
     def keep(self, campaigns: Collection[int]) -> None:
         """Forgets all others."""
         self._seconds = {number: each for number, each in self._seconds.items() if number in campaigns}
 
-    def limit(self, campaign: int, pending: int) -> int | None:
+    def limit(self, campaign: int, pending: int, *, alone: bool = True) -> int | None:
         """How many of so many targets to take; None if all of them."""
-        seconds = self._seconds.get(campaign, 0.0)
-        if pending <= FEWEST or pending * seconds <= self._most:
+        seconds, longest = self._seconds.get(campaign, 0.0), self._longest if alone else self._beside_others
+        if pending <= FEWEST or pending * seconds <= longest:
             return None
-        return max(FEWEST, int(self._aim / seconds))
+        return max(FEWEST, int(AIM * longest / seconds))
 
     def learn(self, campaign: int, settled: int, seconds: float) -> None:
         """So many targets were settled in one transaction, which took so long."""

@@ -19,14 +19,21 @@ MS = 0.001
     ],
 )
 def test_a_transaction_lasts_no_longer_than_it_may(seconds: float, pending: int, limit: int | None) -> None:
-    strides = Strides(100 * MS, 60 * MS)
+    strides = Strides(100 * MS, 50 * MS)
     strides.learn(1, 3_000, seconds)
     assert strides.limit(1, pending) == limit
     assert strides.limit(2, pending) is None, "another campaign is another matter"
 
 
+def test_beside_other_campaigns_it_is_shorter() -> None:
+    strides = Strides(100 * MS, 50 * MS)
+    strides.learn(1, 3_000, 75 * MS)
+    assert strides.limit(1, 3_000) is None
+    assert strides.limit(1, 3_000, alone=False) == 1_200  # 30 ms
+
+
 def test_what_was_slow_once_is_whole_again_soon() -> None:
-    strides = Strides(100 * MS, 60 * MS)
+    strides = Strides(100 * MS, 50 * MS)
     strides.learn(1, 3_000, 30 * MS)
     strides.learn(1, 3_000, 900 * MS)  # a disk that was busy
     assert strides.limit(1, 3_000) == 387
@@ -36,13 +43,13 @@ def test_what_was_slow_once_is_whole_again_soon() -> None:
 
 
 def test_a_transaction_that_settled_nothing_says_nothing() -> None:
-    strides = Strides(100 * MS, 60 * MS)
+    strides = Strides(100 * MS, 50 * MS)
     strides.learn(1, 0, 5.0)
     assert strides.limit(1, 3_000) is None
 
 
 def test_campaigns_that_ended_are_forgotten() -> None:
-    strides = Strides(100 * MS, 60 * MS)
+    strides = Strides(100 * MS, 50 * MS)
     strides.learn(1, 3_000, 1.0)
     strides.learn(2, 3_000, 1.0)
     strides.keep({2})
