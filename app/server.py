@@ -20,7 +20,6 @@ from app.main import create_app
 from app.settings import Settings, load
 from app.wire import Config
 
-
 SECONDS_BETWEEN_DATES = 1.0  # answers carry the time
 
 

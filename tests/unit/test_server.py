@@ -25,7 +25,9 @@ def server() -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.2])
-async def test_a_signal_ends_the_wait(server: Server, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+async def test_a_signal_ends_the_wait(
+    server: Server, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
     monkeypatch.setattr(program, "SECONDS_BETWEEN_DATES", 3_600)
     asyncio.get_running_loop().call_later(seconds, os.kill, os.getpid(), signal.SIGUSR1)
     await asyncio.wait_for(server.main_loop(), 20)
