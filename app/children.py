@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 SECONDS_TO_PROVE_ITSELF = 30.0
 SECONDS_WITHOUT_ANSWER = 5.0
+SECONDS_BETWEEN_PINGS = 1.0
 SECONDS_TO_LOAD = 30.0
 
 
@@ -255,7 +256,7 @@ class Queue(Child):
         return False
 
     def _is_stuck(self, now: float) -> bool:
-        if self.serves():
+        if now - self._answered < SECONDS_BETWEEN_PINGS or self.serves():
             return False
         since = self._answered if self._has_served else self._started + SECONDS_TO_LOAD
         return now - since > SECONDS_WITHOUT_ANSWER

@@ -1,7 +1,7 @@
 """The doorbell: once a transaction has committed, whoever works is woken up. The rows are the job.
 
 A ring is published, which all workers that sleep just now hear at once, and is a job of arq, which one of
-them gets within a tenth of a second: if nobody listened, later.
+them gets: at once too, or, if nobody listened, within a second of whoever listens again.
 
 A ring may be lost, doubled or late; housekeeping finds whatever is due within two seconds. So a ring is
 never waited for, never fails the caller, and never piles up: past `MAX_RINGS` waiting ones it is dropped.
@@ -61,6 +61,9 @@ def deserialize(job: bytes) -> dict[str, Any]:
     return loaded
 
 
+FOR_EVERYBODY = frozenset({Job.SEND})  # all workers begin when they hear of it, without a job
+
+
 class Doorbell:
     """Rings the workers. Connects on the first ring; while the queue is away rings are lost, not awaited."""
 
@@ -78,9 +81,12 @@ class Doorbell:
         try:
             async with asyncio.timeout(1):
                 pool = await self._connected()
-                await pool.publish(BELL, job)
+                if job in FOR_EVERYBODY:
+                    await pool.publish(BELL, job)
                 if await pool.zcard(QUEUE) < MAX_RINGS:
                     await pool.enqueue_job(job, *arguments, _queue_name=QUEUE, _expires=RING_EXPIRES)
+                if job not in FOR_EVERYBODY:  # what one of them is to take must be there when they hear of it
+                    await pool.publish(BELL, job)
         except (OSError, RedisError, TimeoutError) as error:
             log.warning("queue is away; housekeeping will find the work", job=job, error=str(error))
 

@@ -234,6 +234,7 @@ def _arguments(directory: Path, path: Path) -> list[str]:
         "maxmemory-policy": "noeviction",
         "logfile": str(_log_file(directory)),
         "loglevel": "warning",
+        "hz": "2",  # by default it wakes up ten times a second; it may end half a second later for that
     }
     return [part for name, value in options.items() for part in (f"--{name}", value)]
 

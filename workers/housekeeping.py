@@ -6,7 +6,7 @@ keeps no other from its turn.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
@@ -21,6 +21,7 @@ from app.segments import service as segments
 from app.settings import Settings
 from app.webhooks import pruning as webhooks
 from app.webhooks.queries import QUEUED
+from workers.outlook import Outlook, look
 from workers.segments import count_due
 from workers.sending import SendingLoop
 
@@ -29,7 +30,7 @@ log = structlog.get_logger(__name__)
 LONGEST_SLEEP_SECONDS = 2.0
 SECONDS_WHILE_COUNTING = 0.2  # what is being counted is still due, which says nothing of when the next one is
 COUNTED_AT_ONCE = 2  # of the four connections that a worker has
-SECONDS_BETWEEN_PRUNINGS = 10.0
+SECONDS_BETWEEN_PRUNINGS = 30.0
 
 
 class SettlingFailed(Exception):
@@ -47,6 +48,8 @@ class Housekeeping:
         self._publisher = publisher
         self._sending = sending
         self._bell = asyncio.Event()
+        self._expected: datetime | None = None  # what was to come due next when it looked last
+        self._to_count, self._to_clear = asyncio.Event(), asyncio.Event()
         self._counting: dict[int, asyncio.Task[bool]] = {}
         self._free_to_count = asyncio.Semaphore(COUNTED_AT_ONCE)
 
@@ -58,8 +61,8 @@ class Housekeeping:
         """Until `stopping` is set. What may take long runs beside what has to be in time."""
         await asyncio.gather(
             self._in_time(stopping),
-            self._every(LONGEST_SLEEP_SECONDS, self._count_segments, stopping),
-            self._every(LONGEST_SLEEP_SECONDS, self._clear_deleted_users, stopping),
+            self._whenever(self._to_count, self._count_segments, stopping),
+            self._whenever(self._to_clear, self._clear_deleted_users, stopping),
             self._every(SECONDS_BETWEEN_PRUNINGS, self._prune, stopping),
             self._every(SECONDS_BETWEEN_PRUNINGS, self._forget_requests, stopping),
         )
@@ -69,16 +72,58 @@ class Housekeeping:
         try:
             while not stopping.is_set():
                 self._bell.clear()
-                settled = await self._step(self._settle_due)
-                self._sending.wake()
-                await self._step(self._release_capacity)
+                seconds = await self._round()
                 await self._step(self._database.checkpoint_if_large)  # what the API wrote, not only batches
                 await self._step(self._keep_reserve)
-                await _wait(self._bell, await self._seconds_to_next() if settled else LONGEST_SLEEP_SECONDS)
+                await _wait(self._bell, seconds)
         finally:
+            self._to_count.set()  # whoever waits for work sees that it is to stop
+            self._to_clear.set()
             for count in self._counting.values():
                 count.cancel()
             await asyncio.gather(*self._counting.values(), return_exceptions=True)
+
+    async def _round(self) -> float:
+        """Looks, does what is due, and has the rest done; how long to sleep then."""
+        outlook = await self._look()
+        if outlook is None:
+            return LONGEST_SLEEP_SECONDS
+        if outlook.computing:
+            self._to_count.set()
+        if outlook.erasing:
+            self._to_clear.set()
+        settled = not outlook.is_due or await self._step(self._settle_due)
+        if outlook.is_due or outlook.has_come(self._expected):  # which another worker may have settled
+            self._sending.wake()
+        if outlook.unreleased:
+            await self._step(self._release_capacity)
+        self._expected = outlook.next_due
+        return self._seconds_after(outlook) if settled else LONGEST_SLEEP_SECONDS
+
+    async def _look(self) -> Outlook | None:
+        try:
+            async with self._database.read() as session:
+                return await look(session)
+        except Exception as error:
+            log.warning("housekeeping could not look", error=str(error))
+            return None
+
+    def _seconds_after(self, outlook: Outlook) -> float:
+        """Until the next due time, as it was before what was due was settled."""
+        if outlook.next_due is None:
+            return LONGEST_SLEEP_SECONDS
+        if self._counting:
+            return SECONDS_WHILE_COUNTING
+        return min(LONGEST_SLEEP_SECONDS, max(0.01, (outlook.next_due - outlook.at).total_seconds()))
+
+    async def _whenever(
+        self, found: asyncio.Event, step: Callable[[], Awaitable[None]], stopping: asyncio.Event
+    ) -> None:
+        """A step when something is found for it, and then not before two seconds are over."""
+        while await found.wait() and not stopping.is_set():
+            found.clear()
+            await self._step(step)
+            await _wait(stopping, LONGEST_SLEEP_SECONDS)
 
     async def _every(
         self, seconds: float, step: Callable[[], Awaitable[None]], stopping: asyncio.Event
@@ -181,19 +226,6 @@ class Housekeeping:
 
     async def _forget_requests(self) -> None:
         await idempotency.prune(self._database)
-
-    async def _seconds_to_next(self) -> float:
-        try:
-            async with self._database.read() as session:
-                at, due = await now(session), await queries.next_due(session)
-        except Exception as error:
-            log.warning("the next due time could not be looked up", error=str(error))
-            return LONGEST_SLEEP_SECONDS
-        if due is None:
-            return LONGEST_SLEEP_SECONDS
-        if self._counting:
-            return SECONDS_WHILE_COUNTING
-        return min(LONGEST_SLEEP_SECONDS, max(0.01, (due - at).total_seconds()))
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -13,10 +13,12 @@ log = structlog.get_logger(__name__)
 
 
 class Lane:
-    """Runs an engine's turns one after the other; sleeps while there is nothing to do."""
+    """Runs an engine's turns one after the other; sleeps while there is nothing to do. One that `watches`
+    looks by itself whether there is something again; the others are roused by it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, watches: bool) -> None:
         self._engine = engine
+        self._watches = watches
         self._bell = asyncio.Event()
         self._turn_began: float | None = None
 
@@ -34,6 +36,7 @@ class Lane:
         while not stopping.is_set():
             self._bell.clear()
             await self._sleep(await self._turn())
+        self._engine.rouse()  # who does not watch does not see that it is to stop
 
     async def _turn(self) -> float:
         self._turn_began = time.monotonic()
@@ -48,8 +51,9 @@ class Lane:
     async def _sleep(self, seconds: float) -> None:
         if seconds <= 0:
             return
+        longest = IDLE_SECONDS if self._watches or not self._engine.is_idle else None
         try:
-            await asyncio.wait_for(self._bell.wait(), min(seconds, IDLE_SECONDS))
+            await asyncio.wait_for(self._bell.wait(), longest and min(seconds, longest))
         except TimeoutError:
             return
 
@@ -59,7 +63,7 @@ class SendingLoop:
 
     def __init__(self, engine: Engine, lanes: int = 1) -> None:
         self.engine = engine
-        self._lanes = [Lane(engine) for _ in range(lanes)]
+        self._lanes = [Lane(engine, watches=number == 0) for number in range(lanes)]
         engine.rouse = self.wake
 
     def wake(self) -> None:

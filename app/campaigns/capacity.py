@@ -161,15 +161,17 @@ def _held(plan: Plan, sent: int) -> int:
     return plan.reserved - sent if plan.reserved else 0  # 0: it was all given back at the end
 
 
+# Ended campaigns that still hold reserved capacity.
+UNRELEASED = (
+    select(col(Plan.campaign_no))
+    .join(Campaign, col(Campaign.campaign_no) == col(Plan.campaign_no))
+    .where(col(Plan.reserved) > 0, col(Campaign.status).in_(sorted(ENDED)))
+)
+
+
 async def unreleased(session: AsyncSession) -> Sequence[int]:
-    """Ended campaigns that still hold reserved capacity."""
-    rows = await session.execute(
-        select(col(Plan.campaign_no))
-        .join(Campaign, col(Campaign.campaign_no) == col(Plan.campaign_no))
-        .where(col(Plan.reserved) > 0, col(Campaign.status).in_(sorted(ENDED)))
-        .limit(100)
-    )
-    return rows.scalars().all()
+    """Ended campaigns that still hold reserved capacity, a hundred of them."""
+    return (await session.execute(UNRELEASED.limit(100))).scalars().all()
 
 
 async def give_back(database: Database, campaign_no: int) -> None:

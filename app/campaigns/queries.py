@@ -172,18 +172,21 @@ async def to_start(session: AsyncSession, campaign_nos: Sequence[int]) -> list[i
     return list(rows.scalars())
 
 
+# The next start, end and resuming. Built once: housekeeping asks it every two seconds.
+INSTANTS = select(
+    func.min(case((col(Campaign.status) == Status.SCHEDULED, col(Campaign.scheduled_for)))),
+    func.min(col(Campaign.stop_at)),
+    func.min(col(Campaign.resume_at)),
+).where(col(Campaign.status).in_(sorted(ACTIVE)), col(Campaign.deleted_at).is_(None))
+
+
 async def next_due(session: AsyncSession) -> datetime | None:
     """When the next start, end or resuming comes, whatever the clock says now."""
-    starts = select(func.min(Campaign.scheduled_for)).where(
-        col(Campaign.status) == Status.SCHEDULED, col(Campaign.deleted_at).is_(None)
-    )
-    others = [
-        select(func.min(column)).where(
-            col(Campaign.status).in_(sorted(ACTIVE)), col(Campaign.deleted_at).is_(None)
-        )
-        for column in (Campaign.stop_at, Campaign.resume_at)
-    ]
-    instants = [(await session.execute(statement)).scalar_one() for statement in (starts, *others)]
+    return earliest((await ask(session, INSTANTS)).one())
+
+
+def earliest(instants: Iterable[datetime | None]) -> datetime | None:
+    """The first of those that there are."""
     return min((instant for instant in instants if instant is not None), default=None)
 
 

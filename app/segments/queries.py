@@ -216,14 +216,15 @@ async def locked(session: AsyncSession, segment_id: str, *, to_delete: bool = Fa
     return segment
 
 
+# The segments whose size is to be counted.
+COMPUTING = select(col(Segment.segment_no)).where(
+    col(Segment.size_state) == SizeState.COMPUTING.value, col(Segment.deleted_at).is_(None)
+)
+
+
 async def computing(session: AsyncSession) -> list[int]:
     """The segments whose size is to be counted."""
-    found = await session.execute(
-        select(col(Segment.segment_no)).where(
-            col(Segment.size_state) == SizeState.COMPUTING.value, col(Segment.deleted_at).is_(None)
-        )
-    )
-    return list(found.scalars())
+    return list((await session.execute(COMPUTING)).scalars())
 
 
 async def ask_recount(session: AsyncSession, segment_nos: Sequence[int], counted_before: datetime) -> int:

@@ -79,6 +79,7 @@ class Engine:
     _turns: Turns = field(default_factory=Turns)
     _strides: Strides = field(init=False)
     _alone: bool = True
+    _running: set[int] = field(default_factory=set)  # as the last look saw it
     _planned_now: set[int] = field(default_factory=set)
     _planned_elsewhere: dict[int, float] = field(default_factory=dict)
 
@@ -93,7 +94,7 @@ class Engine:
         async with self.database.read() as session:
             working = await queries.working(session)
         self._alone = len(working) == 1
-        await self._forget_all_but({campaign.campaign_no for campaign in working})
+        await self._see({campaign.campaign_no for campaign in working})
         waits, clock = list[float](), asyncio.get_running_loop().time
         look_again = clock() + SECONDS_BETWEEN_LOOKS
         while working:
@@ -119,6 +120,18 @@ class Engine:
         finally:
             self._turns.end(campaign.campaign_no, clock() - began, busy=wait <= 0)
         return wait
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing had to be done at the last look. Whoever looks next and finds something rouses all
+        lanes, so that one is enough to look."""
+        return not self._running
+
+    async def _see(self, running: set[int]) -> None:
+        if running - self._running:
+            self.rouse()
+        self._running = running
+        await self._forget_all_but(running)
 
     async def _forget_all_but(self, running: set[int]) -> None:
         self._turns.keep(running)

@@ -7,6 +7,7 @@ stored only if the cursor still stands where it was read, which makes one planne
 
 from collections.abc import Sequence
 from enum import StrEnum
+from itertools import pairwise
 
 import structlog
 from sqlalchemy import insert, update
@@ -28,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 FIRST_CHUNK = 2_000  # so that the first message of a large audience goes out within half a second
 CHUNK = 21_000
+FIRST_BATCH = 500  # the first message comes with the commit of its batch: 0.1 s sooner than with 2,000
 BATCH = 3_000  # 50 ms of sending on SQLite, 90 on PostgreSQL; what every batch costs is felt with a thousand
 SMALLEST_BATCH = 100  # the pace may be lifted at any time: many small batches would then be slow
 SECONDS_A_THROTTLED_BATCH = 2  # so that the speed over ten seconds can be told from batches
@@ -87,7 +89,10 @@ async def _store(
     capacity: int | None,
 ) -> Planning:
     target_ids, exhausted = stretch.target_ids, stretch.end is None
-    parts = in_batches(campaign, target_ids)
+    opens = (
+        plan.cursor is None and not exhausted
+    )  # a large audience: of a small one all comes with one commit
+    parts = in_batches(campaign, target_ids, first=FIRST_BATCH if opens else BATCH)
     targets = plan.targets + len(target_ids)
     moved = await changed(
         session,
@@ -120,13 +125,15 @@ async def _store(
     return Planning.FINISHED if exhausted else Planning.STORED
 
 
-def in_batches(campaign: Campaign, target_ids: Sequence[str]) -> list[Sequence[str]]:
-    """Ascending ids cut into ranges of a batch each: smaller ones where a pace is set."""
+def in_batches(campaign: Campaign, target_ids: Sequence[str], *, first: int = BATCH) -> list[Sequence[str]]:
+    """Ascending ids cut into ranges of a batch each: smaller ones where a pace is set, and the `first` of
+    them as small as that."""
     size = BATCH
     if campaign.max_messages_per_second is not None:
         throttled = campaign.max_messages_per_second * SECONDS_A_THROTTLED_BATCH
         size = max(SMALLEST_BATCH, min(BATCH, throttled))
-    return [target_ids[start : start + size] for start in range(0, len(target_ids), size)]
+    bounds = [0, *range(min(first, size), len(target_ids), size), len(target_ids)]
+    return [target_ids[start:end] for start, end in pairwise(bounds) if start < end]
 
 
 async def insert_batches(

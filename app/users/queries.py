@@ -130,15 +130,14 @@ async def ask_erasure(session: AsyncSession, user_ids: Sequence[str], at: dateti
     await (await session.connection()).execute(statement, rows)
 
 
+# The users who are still being cleared away.
+ERASING = select(col(Erasure.user_id))
+
+
 async def erasing(session: AsyncSession, after: str, limit: int) -> list[str]:
     """The users behind `after` who are still being cleared away, up to `limit`, by id."""
-    found = await session.execute(
-        select(col(Erasure.user_id))
-        .where(col(Erasure.user_id) > after)
-        .order_by(col(Erasure.user_id))
-        .limit(limit)
-    )
-    return list(found.scalars())
+    behind = ERASING.where(col(Erasure.user_id) > after).order_by(col(Erasure.user_id)).limit(limit)
+    return list((await session.execute(behind)).scalars())
 
 
 async def erasing_messages(session: AsyncSession, user_ids: Sequence[str]) -> list[str]:

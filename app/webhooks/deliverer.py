@@ -101,7 +101,7 @@ class Deliverer:
     async def _look(self) -> None:
         """Hands events to whoever wants them, and sees what became of our endpoints and which are free."""
         outlook, more = await self._outlook(), False
-        if outlook.undispatched or not outlook.seen:
+        if outlook.undispatched:
             more = await dispatching.dispatch(self._database) == dispatching.AT_ONCE
             outlook = await self._outlook()
         seen = {each.endpoint.endpoint_id: each for each in outlook.seen}

@@ -9,9 +9,11 @@ import pytest
 from redis import Redis
 
 from app import valkey
-from app.queue import BELL, Doorbell, Job
+from app.queue import BELL, QUEUE, Doorbell, Job
 from tests.acceptance.instances import until
-from workers.main import hear_bell
+from workers import main as worker_program
+from workers import segments
+from workers.main import hear_bell, listen
 
 
 @pytest.fixture
@@ -92,3 +94,72 @@ async def test_the_bell_is_heard_again_after_the_queue_was_away(tmp_path: Path) 
         await ring(second.url, Job.SEND)
         await woken(sleeper)
         await asyncio.to_thread(second.stop)
+
+
+closed_by_arq = pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning")
+
+
+class Served:
+    """Stands for the database of a job, and tells that it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def count_due(self, database: object) -> None:
+        assert database is self
+        self.asked.set()
+
+
+@asynccontextmanager
+async def one_that_counts(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
+    """A worker's two ears."""
+    served, rung = Served(), asyncio.Event()
+    monkeypatch.setattr(segments, "count_due", served.count_due)
+    ctx = {"sending": Sleeper(), "housekeeping": Sleeper(), "database": served}
+    ears = [asyncio.create_task(listen(url, ctx, rung)), asyncio.create_task(hear_bell(url, ctx, rung.set))]
+    await listening(url, 1)
+    yield served
+    while any("run_job" in repr(task.get_coro()) for task in asyncio.all_tasks()):  # arq closes nothing then
+        await asyncio.sleep(0.01)
+    for ear in ears:
+        ear.cancel()
+    await asyncio.gather(*ears, return_exceptions=True)
+
+
+@closed_by_arq
+async def test_a_job_for_one_is_taken_as_soon_as_it_is_rung_for(
+    queue: valkey.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """arq itself looks far too late here."""
+    monkeypatch.setattr(worker_program, "POLL_SECONDS", 60)
+    async with one_that_counts(queue.url, monkeypatch) as worker:
+        for _ in range(3):
+            await ring(queue.url, Job.COUNT_SEGMENTS)
+            async with asyncio.timeout(20):
+                await worker.asked.wait()
+            worker.asked.clear()
+
+
+@closed_by_arq
+async def test_a_job_whose_ring_nobody_heard_is_taken_by_looking(
+    queue: valkey.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.queue.BELL", "carillon:nobody")
+    async with one_that_counts(queue.url, monkeypatch) as worker:
+        await ring(queue.url, Job.COUNT_SEGMENTS)
+        async with asyncio.timeout(20):
+            await worker.asked.wait()
+
+
+async def test_of_a_job_for_one_is_told_once_it_is_there(queue: valkey.Server) -> None:
+    """Whoever looks before would miss it, and look again a second later."""
+    with Redis.from_url(queue.url) as redis, redis.pubsub() as pubsub:
+        pubsub.subscribe(BELL)
+        assert pubsub.get_message(timeout=20)["type"] == "subscribe"
+
+        def heard() -> tuple[bytes, int]:
+            return pubsub.get_message(timeout=20)["data"], redis.zcard(QUEUE)
+
+        hearing = asyncio.create_task(asyncio.to_thread(heard))
+        await ring(queue.url, Job.COUNT_SEGMENTS)
+        assert await hearing == (Job.COUNT_SEGMENTS.encode(), 1)

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,11 +13,12 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from app.campaigns.models import Campaign
-from app.database import Database
+from app.database import Database, now
 from app.ledger.models import Batch
 from app.sending import batches, faults, planning
 from app.sending import engine as sending
 from app.sending.engine import Engine
+from tests.api.counting import statements
 from tests.integration.campaigning import (
     add_users,
     books,
@@ -27,6 +30,7 @@ from tests.integration.campaigning import (
     read,
     start,
 )
+from workers import sending as loops
 from workers.sending import SendingLoop
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -113,6 +117,42 @@ async def test_two_lanes_share_a_campaign_and_send_each_message_once(
     assert hands.most == 2
     assert (await books(database, campaign)).sent == 60
     assert sorted(message.target_id or "" for message in await messages(database)) == PEOPLE
+
+
+async def test_a_start_that_nobody_rings_for_has_all_lanes_within_two_seconds(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them looks by itself, and rouses the others; again after each campaign."""
+    await add_users(database, ["sender", *PEOPLE])
+    worker = engine(database)
+    async with at_work(worker, lanes=3):
+        for name in ("news", "more"):
+            await until(partial(_is_idle, worker))
+            await asyncio.sleep(0.5)  # all sleep by now
+            await create(database, name, user_ids=PEOPLE)
+            hands = Hands(monkeypatch)
+            began = (await start(database, name)).started_at
+            await asyncio.wait_for(hands.two.wait(), 20)
+            async with database.read() as session:
+                assert began is not None
+                assert await now(session) - began < timedelta(seconds=2.5)  # and half for a busy machine
+            (campaign,) = await until_completed(database, name)
+            assert (await books(database, campaign)).sent == 60
+
+
+async def _is_idle(worker: Engine) -> bool:
+    return worker.is_idle
+
+
+async def test_of_many_lanes_that_have_nothing_to_do_one_looks(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loops, "IDLE_SECONDS", 0.1)
+    with statements() as asked:
+        async with at_work(engine(database), lanes=8):
+            await asyncio.sleep(1)
+    looks = [each for each in asked if "FROM campaigns" in each]
+    assert 3 <= len(looks) <= 8 + 11  # each lane as it begins
 
 
 async def test_a_campaign_that_waits_keeps_no_lane_from_another(

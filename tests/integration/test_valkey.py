@@ -34,6 +34,7 @@ def test_it_serves_and_is_gone_after_stop(directory: Path) -> None:
         assert redis.config_get("appendfsync") == {"appendfsync": "everysec"}
         assert redis.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
         assert redis.config_get("port") == {"port": "0"}
+        assert redis.config_get("hz") == {"hz": "2"}
     server.stop()
 
     assert not server.answers()

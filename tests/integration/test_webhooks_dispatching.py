@@ -12,9 +12,11 @@ from sqlmodel import col
 from app.database import Database, now
 from app.events.models import Event
 from app.ids import new_uuid
-from app.webhooks import dispatching, service
+from app.webhooks import dispatching, queries, service
 from app.webhooks.models import Endpoint, Queued
+from tests.api.counting import statements
 from tests.integration.campaigning import add_users, create, start, work
+from tests.integration.delivering import working
 from tests.integration.hearing import SETTINGS, dispatch, hear, listen, types
 
 
@@ -185,3 +187,16 @@ async def test_messages_are_a_row_a_slice_however_many_they_are(database: Databa
         assert sum(sizes) == sent == 700
     told = await hear(database, endpoint)
     assert sorted(each["message"]["target_id"] for each in told) == people
+
+
+async def test_an_idle_deliverer_looks_by_one_statement(database: Database) -> None:
+    """And what happens while nobody listens waits for nobody either."""
+    async with working(database) as work:
+        with statements() as asked:
+            assert await work.deliverer.turn() > 1
+        assert len([each for each in asked if "clock_timestamp" not in each]) == 1
+        await happen(database, "unheard", await clock(database))
+        work.deliverer._next_look = 0
+        await work.deliverer.turn()
+    async with database.read() as session:
+        assert not await queries.any_undispatched(session)
