@@ -6,6 +6,7 @@ campaigns and mutations that meet in a channel wait for each other and never dea
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 import orjson
@@ -26,6 +27,7 @@ from app.sending.writing import (
     Person,
     Sending,
     Shared,
+    Standing,
     TakenChannel,
     Wanted,
 )
@@ -34,12 +36,31 @@ _CHANNEL = (
     "cid, type, channel_id, name, team, custom::text, frozen, last_seq, members_key, last_message_at,"
     " member_count"
 )
+_STANDING = "cid, frozen, last_seq, member_count"
+# With the value in it, not bound to it: only so is it seen to be the condition of an index.
+_IS_DISTINCT = f"starts_with(channel_id, '{DISTINCT_PREFIX}')"
 _MEMBER = "cid, user_id, channel_role, custom, hidden, archived, muted, read_seq, last_read_at, created_at"
 # The messages to be sent. The defaults are those of most batches: a channel for each receiver, just created.
 _STAGE = """CREATE TEMPORARY TABLE IF NOT EXISTS staged (
     target_id text, cid text COLLATE "C", message_id text, text text, attachments jsonb, custom jsonb,
     seq bigint DEFAULT 1, created boolean DEFAULT true, member_count int DEFAULT 2, members_key text
     ) ON COMMIT DELETE ROWS"""
+_FOUND = (
+    "(cid, channel_id, member_count, members_key, last_seq, type, team, custom, created_by_id, frozen,"
+    " last_message_at, created_at, updated_at) SELECT cid, substr(cid, %s), member_count, members_key, 1, %s,"
+    " %s, %s::jsonb, %s, false, %s, %s, %s FROM staged ORDER BY cid"
+)
+# Channels of which each gets one message. One that is frozen is locked, and missing from what was taken.
+_TAKE_OR_CREATE = (
+    f"WITH taken AS (INSERT INTO channels AS c {_FOUND} ON CONFLICT (cid) DO UPDATE SET"
+    " last_seq = c.last_seq + 1, last_message_at = excluded.last_message_at WHERE NOT c.frozen"
+    " RETURNING c.cid, xmax = 0 AS created, c.last_seq)"
+)
+_TAKE_EXISTING = (
+    "WITH locked AS (SELECT c.cid FROM staged s JOIN channels c ON c.cid = s.cid ORDER BY c.cid"
+    " FOR UPDATE OF c), taken AS (UPDATE channels c SET last_seq = c.last_seq + 1, last_message_at = %s"
+    " FROM locked WHERE c.cid = locked.cid AND NOT c.frozen RETURNING c.cid, false AS created, c.last_seq)"
+)
 # Many values as one JSON text: the driver takes 2 us to make an element of an array.
 _THESE = "ANY(ARRAY(SELECT jsonb_array_elements_text(%s)))"
 _SPECIAL = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}  # in COPY's text form
@@ -94,12 +115,24 @@ class PostgresWriter:
 
     async def pair_channels(self, members_keys: Sequence[str]) -> dict[str, ChannelState]:
         """See `BatchWriter`."""
-        rows = await self._rows(
-            f"SELECT {_CHANNEL} FROM channels WHERE members_key = {_THESE} AND starts_with(channel_id, %s)"
+        return {row[8]: ChannelState(*row) for row in await self._pairs(_CHANNEL, members_keys)}
+
+    async def standing(self, cids: Sequence[str]) -> dict[str, Standing]:
+        """See `BatchWriter`."""
+        rows = await self._rows(f"SELECT {_STANDING} FROM channels WHERE cid = {_THESE}", [_json(cids)])
+        return {row[0]: Standing._make(row) for row in rows}
+
+    async def standing_pairs(self, members_keys: Sequence[str]) -> dict[str, Standing]:
+        """See `BatchWriter`."""
+        rows = await self._pairs(f"members_key, {_STANDING}", members_keys)
+        return {key: Standing._make(row) for key, *row in rows}
+
+    async def _pairs(self, columns: str, members_keys: Sequence[str]) -> list[Any]:
+        return await self._rows(
+            f"SELECT {columns} FROM channels WHERE members_key = {_THESE} AND {_IS_DISTINCT}"
             " ORDER BY last_message_at NULLS FIRST, cid",
-            [_json(members_keys), DISTINCT_PREFIX],
+            [_json(members_keys)],
         )
-        return {row[8]: ChannelState(*row) for row in rows}
 
     async def take_existing(self, wanted: Wanted, shared: Shared) -> dict[str, TakenChannel]:
         """See `BatchWriter`."""
@@ -157,9 +190,9 @@ class PostgresWriter:
         messages, written = 0, ledger
         if sent:
             await self._stage(sending, shared)
-            if shared.created is not None:
-                if sending.founds:
-                    await self._found_channels(shared.created, shared)
+            if sending.takes:
+                await self._take(sending, shared)
+            if shared.created is not None and sending.into_created:
                 await self._create_members(shared.created, shared)
             messages = await self._write_messages(shared)
         if shared.campaign_no is not None:
@@ -206,14 +239,11 @@ class PostgresWriter:
         columns: dict[str, Sequence[str | None]] = {**sending.staged()}
         if sending.numbers is not None:
             seqs, are_created = sending.numbers
-            columns["seq"] = list(map(str, seqs))
             columns["created"] = ["t" if created else "f" for created in are_created]
-        if sending.founds and created is not None:
-            wanted = {cid: (target,) for cid, target in zip(sending.cids, sending.target_ids, strict=True)}
-            founding = _foundings(created, wanted)
-            columns["members_key"] = [members_key for _, members_key in founding]
-            if any(member_count != 2 for member_count, _ in founding):
-                columns["member_count"] = [str(member_count) for member_count, _ in founding]
+            if not sending.takes:  # else they are known when the channels are locked
+                columns["seq"] = list(map(str, seqs))
+        if sending.takes and created is not None and sending.into_created:
+            columns |= _founding_columns(created, sending)
         sending.staged_as = (tuple(columns), _lines(columns))
 
     async def _stage(self, sending: Sending, shared: Shared) -> None:
@@ -222,17 +252,29 @@ class PostgresWriter:
         await self._connection.execute(_STAGE)
         await self._copy("staged", *sending.staged_as)
 
+    async def _take(self, sending: Sending, shared: Shared) -> None:
+        """Locks or creates the channels, in the order of cid, and numbers the messages. Others come between
+        look and lock: one channel that is not as it was seen, and nothing of this is to be committed."""
+        if shared.created is not None and sending.numbers is None:
+            await self._found_channels(shared.created, shared)
+            return
+        if shared.created is not None:
+            taken, bound = _TAKE_OR_CREATE, _alike(shared.created, shared)
+        else:
+            taken, bound = _TAKE_EXISTING, [shared.now]
+        numbered = await self._count(
+            f"{taken} UPDATE staged s SET seq = t.last_seq FROM taken t"
+            " WHERE t.cid = s.cid AND t.created = s.created",
+            bound,
+        )
+        if numbered != len(sending.cids):
+            raise ChannelsTaken
+
     async def _found_channels(self, created: CreatedChannels, shared: Shared) -> None:
         """Creates a channel for each message, in the order of cid. Where none exists this takes two thirds
         of the time of an upsert."""
         try:
-            await self._connection.execute(
-                "INSERT INTO channels (cid, channel_id, member_count, members_key, last_seq, type, team,"
-                " custom, created_by_id, frozen, last_message_at, created_at, updated_at)"
-                " SELECT cid, substr(cid, %s), member_count, members_key, 1, %s, %s, %s::jsonb, %s, false,"
-                " %s, %s, %s FROM staged ORDER BY cid",
-                _alike(created, shared),
-            )
+            await self._connection.execute(f"INSERT INTO channels {_FOUND}", _alike(created, shared))
         except UniqueViolation:
             raise ChannelsTaken from None
 
@@ -325,6 +367,19 @@ def _foundings(created: CreatedChannels, wanted: Wanted) -> list[tuple[int, str 
     if keys is not None:
         return [(2, key) for key in keys]
     return [created.founding(cid, targets) for cid, targets in wanted.items()]
+
+
+def _founding_columns(created: CreatedChannels, sending: Sending) -> dict[str, Sequence[str | None]]:
+    """The same for each message's own channel, in the form of COPY; nothing for one that exists."""
+    new = sending.created_cids
+    made = [True] * len(new) if sending.numbers is None else sending.numbers[1]
+    wanted = dict(zip(new, zip(compress(sending.target_ids, made)), strict=True))
+    founding = iter(_foundings(created, wanted))
+    pairs = [next(founding) if is_new else (2, None) for is_new in made]
+    columns: dict[str, Sequence[str | None]] = {"members_key": [members_key for _, members_key in pairs]}
+    if any(member_count != 2 for member_count, _ in pairs):
+        columns["member_count"] = [str(member_count) for member_count, _ in pairs]
+    return columns
 
 
 def _table(*columns: str) -> str:
