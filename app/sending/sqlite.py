@@ -359,6 +359,13 @@ class SqliteWriter:
         return await self._add("?", [user_id], shared)
 
     async def _add(self, who: str, bound: list[Any], shared: Shared) -> Mapping[str, int]:
+        # Most often nobody joins. To see that takes a third of the time of inserts that come to nothing.
+        if not await self._rows(
+            f"SELECT 1 FROM {self._staged} AS s WHERE NOT s.created AND NOT EXISTS"
+            f" (SELECT 1 FROM members WHERE cid = s.cid AND user_id = {who}) LIMIT 1",
+            bound,
+        ):
+            return {}
         rows = await self._rows(
             f"INSERT INTO members ({_MEMBER}) SELECT cid, {who}, 'channel_member', '{{}}', 0, 0, 0,"
             f" min(seq) OVER (PARTITION BY cid) - 1, NULL, ? FROM {self._staged} WHERE NOT created"

@@ -1,13 +1,16 @@
 """Plain texts into channels that stand come out set-based as if each entry had been settled by itself."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import delete, insert, select, update
 from sqlmodel import SQLModel, col
+from structlog.testing import capture_logs
 
 from app.campaigns.models import Campaign
 from app.channels.distinct import cid_of, distinct_id
@@ -31,6 +34,7 @@ from tests.integration.campaigning import (
     create,
     messages,
     outcomes,
+    read,
     recounted,
     start,
     work,
@@ -274,6 +278,47 @@ async def test_what_happens_between_look_and_lock(
     for user_id, seq in found.items():
         stands, _ = await channel(database, cids_of(given, user_id or "")[0])
         assert stands.last_seq == seq
+
+
+async def held_up(database: Database, cid: str) -> None:
+    """Whoever comes to this channel waits there a moment, for those who come from the other side."""
+    while True:
+        async with database.transaction() as session:
+            await session.execute(select(Channel).where(col(Channel.cid) == cid).with_for_update())
+            await asyncio.sleep(0.05)
+
+
+@on_postgresql
+async def test_campaigns_that_meet_in_the_same_channels(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The targets of one are in the order of cid, those of the other in the reverse. They wait for each other,
+    nobody is the victim of a deadlock, and every message has its own number."""
+    with psycopg.connect(database_url, autocommit=True) as connection:  # before a lock is waited for too long
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET deadlock_timeout = '5ms'".encode())
+    monkeypatch.setattr(planning, "BATCH", 100)
+    people = [f"p{number:03d}" for number in range(100)]
+    await add_users(database, ["sender", *people])
+    for number, user_id in enumerate(people):
+        await add_users(database, [f"q{999 - number}"], name=user_id)
+        if number % 2:
+            await add_channel(database, f"messaging:{user_id}-news", ["sender", user_id])
+    by_name = {"type": "messaging", "id": "{{ receiver.name }}-news"}
+    await create(database, "up", user_ids=people)
+    await create(database, "down", user_ids=[f"q{999 - n}" for n in range(100)], channel_template=by_name)
+    with capture_logs() as logs:
+        for name in ("up", "down"):
+            await start(database, name)
+        meeting = asyncio.ensure_future(held_up(database, "messaging:p051-news"))
+        await asyncio.gather(*(work(database, name) for name in ("up", "down")))
+        meeting.cancel()
+        await asyncio.wait([meeting])
+    assert [told for told in logs if told["log_level"] in ("warning", "error")] == []
+    for name in ("up", "down"):
+        assert (await books(database, await read(database, name))).sent == 100
+    await recounted(database)
+    expected = [(f"messaging:{user_id}-news", seq) for user_id in people for seq in (1, 2)]
+    assert [(message.cid, message.seq) for message in await messages(database)] == expected
 
 
 @on_sqlite
