@@ -292,7 +292,7 @@ async def held_up(database: Database, cid: str) -> None:
 async def test_campaigns_that_meet_in_the_same_channels(
     database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The targets of one are in the order of cid, those of the other in the reverse. They wait for each other,
+    """The targets of one are in the order of cid, those of the other in reverse. They wait for each other,
     nobody is the victim of a deadlock, and every message has its own number."""
     with psycopg.connect(database_url, autocommit=True) as connection:  # before a lock is waited for too long
         connection.execute(f"ALTER DATABASE {connection.info.dbname} SET deadlock_timeout = '5ms'".encode())
