@@ -160,7 +160,7 @@ async def make_ready(
     covered = await settle_without_writing(writer, blueprint, entries)
     if entries.alike is not None:
         entries.number(entries.alike, message_ids(len(entries.alike.target_ids)))
-        writer.stage(entries.alike, blueprint.created_channels)
+        writer.stage(entries.alike, blueprint.created_channels if blueprint.creates else None)
     return Ready(batch_no, target_ids, blueprint, entries, covered, seen)
 
 

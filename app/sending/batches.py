@@ -166,7 +166,7 @@ async def _take_channels(
     """Locks or creates the channels of all entries still to be sent and numbers their messages; returns
     how many were created. What changed since the channel was read (frozen, deleted) settles the entry."""
     if isinstance(entries, Entries) and (alike := entries.alike) is not None:
-        return len(alike.cids)  # `write` founds them
+        return alike.into_created  # `write` takes them
     going = [entry for entry in entries if entry.status == RecipientStatus.PENDING and entry.cid is not None]
     targets: dict[str, list[str]] = {}
     for entry in going:
@@ -175,7 +175,7 @@ async def _take_channels(
         return 0
     alone = len(targets) == len(going)
     if alone and isinstance(entries, Entries) and entries.none_exist and shared.created is not None:
-        entries.founds = True
+        entries.takes = True
         _number(going, dict.fromkeys(targets, NEW), for_channels, alone=True)
         return len(targets)
     take = writer.take_existing if shared.created is None else writer.take_or_create
@@ -214,18 +214,12 @@ async def _write(
     shared: Shared,
 ) -> int:
     """Writes the batch's rows and whoever joins; returns how many users it reaches."""
-    if isinstance(entries, Entries) and (alike := entries.alike) is not None:
-        await writer.write(alike, entries.others, shared)
-        return len(alike.target_ids)
-    sending = [entry for entry in entries if entry.status == RecipientStatus.PENDING]
-    for entry, message_id in zip(sending, message_ids(len(sending)), strict=True):
-        entry.status, entry.message_id = RecipientStatus.SENT, message_id
-    founds = isinstance(entries, Entries) and entries.founds
-    await writer.write(Sending.of(sending, shared, founds=founds), unsent(entries), shared)
-    if len(sending) == sum(entry.created for entry in sending):
-        return len(sending)
+    sending = _sending(entries, shared)
+    await writer.write(sending, unsent(entries), shared)
+    if sending.into_created == len(sending.cids):
+        return len(sending.cids)
     for_channels = blueprint.for_channels
-    users = await writer.count_members(shared.sender_id) if for_channels else len(sending)
+    users = await writer.count_members(shared.sender_id) if for_channels else len(sending.cids)
     joined = Counter({} if for_channels else await writer.add_receivers(shared))
     if blueprint.campaign.sender_mode == "INCLUDE":
         joined.update(await writer.add_to_all(shared.sender_id, shared))
@@ -233,6 +227,16 @@ async def _write(
     if blueprint.campaign.show_channels:
         await (writer.show_to_members(shared.sender_id) if for_channels else writer.show_to_receivers())
     return users
+
+
+def _sending(entries: Sequence[Entry], shared: Shared) -> Sending:
+    """The messages of all that are still to be sent, which are SENT with that."""
+    if isinstance(entries, Entries) and entries.alike is not None:
+        return entries.alike
+    sending = [entry for entry in entries if entry.status == RecipientStatus.PENDING]
+    for entry, message_id in zip(sending, message_ids(len(sending)), strict=True):
+        entry.status, entry.message_id = RecipientStatus.SENT, message_id
+    return Sending.of(sending, shared, takes=isinstance(entries, Entries) and entries.takes)
 
 
 async def deliver(
@@ -256,7 +260,7 @@ async def _record(
 ) -> None:
     """Writes the events of a slice: a row for its messages and one for the channels it created."""
     if isinstance(entries, Entries) and (alike := entries.alike) is not None:
-        ids, created = alike.message_ids, alike.cids
+        ids, created = alike.message_ids, alike.created_cids
     else:
         ids = [entry.message_id for entry in entries if entry.message_id is not None]
         created = list(dict.fromkeys(entry.cid for entry in entries if entry.created and entry.cid))

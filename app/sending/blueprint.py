@@ -104,9 +104,8 @@ class Blueprint:
     @cached_property
     def may_be_alike(self) -> bool:
         """Whether entries can be settled all together: see `Entries`."""
-        return (
-            self.creates and self.message.is_plain and (self.channel_id is None or self.channel_id.is_plain)
-        )
+        plain = self.message.is_plain and (self.channel_id is None or self.channel_id.is_plain)
+        return plain and not self.for_channels
 
     @cached_property
     def adds_sender(self) -> bool:

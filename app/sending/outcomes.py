@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from app.channels.distinct import any_channel_id_problem, channel_id_problem, members_key
+from app.channels.distinct import any_channel_id_problem, channel_id_problem, members_key, pair_keys
 from app.ids import new_uuid
 from app.ledger.models import OutcomeReason, RecipientStatus
 from app.messages.rendering import (
@@ -21,7 +21,7 @@ from app.messages.rendering import (
 )
 from app.messages.templating.plain import PLAIN_FIELDS
 from app.sending.blueprint import Blueprint
-from app.sending.writing import BatchWriter, ChannelState, Entries, Entry, Person, Sending
+from app.sending.writing import BatchWriter, ChannelState, Entries, Entry, Person, Sending, Standing
 
 log = structlog.get_logger(__name__)
 
@@ -111,27 +111,75 @@ def _affordable(going: list[Going], states: States, end: int) -> tuple[list[Goin
 async def _settle_alike(
     writer: BatchWriter, blueprint: Blueprint, entries: Entries, until: float
 ) -> People | None:
-    """Settles entries that are all alike: plain texts, each into a new channel of its own. Those who get
-    nothing, whatever their channel, are settled one by one; with any other entry nothing is decided, and what
-    was read is given back."""
-    sender_id, same = blueprint.campaign.sender_id, blueprint.message.same_for_all
+    """Settles entries that are all alike: plain texts, each into a channel of its own. Those who get nothing
+    are settled one by one; with any other entry, or channels of too many members, nothing is decided, and
+    what was read is given back."""
+    same = blueprint.message.same_for_all
     people = await _people(writer, blueprint, entries.target_ids)
-    sender = _sender_fields(people, sender_id)
+    sender = _sender_fields(people, blueprint.campaign.sender_id)
     if monotonic() > until or same is None:
         return people
-    others: list[Entry] = []
-    receivers = [people.get(target_id) for target_id in entries.target_ids]
-    reached = [person for person in receivers if person is not None and person[6] and person[0] != sender_id]
-    if len(reached) != len(receivers):
-        for entry in map(Entry, entries.target_ids):
-            if not _reaches(entry, people.get(entry.target_id), sender_id):
-                others.append(entry)
-    cids = _cids_at_once(reached, sender, blueprint)
-    texts = _unless_it_raises(blueprint.message.plain_texts, reached, sender)
-    if cids is None or texts is None or len(set(cids)) != len(cids) or await writer.channels(cids):
+    reached, unreached = _reached(entries.target_ids, people, blueprint.campaign.sender_id)
+    found = await _look_at_once(writer, blueprint, reached, sender)
+    if found is None or sum(channel.member_count for channel in found[1].values()) > MEMBERS_AT_ONCE:
         return people
-    entries.settle_alike(Sending([person[0] for person in reached], cids, texts, founds=True), others, same)
+    going, cids, left_out = _let_in(reached, *found, blueprint)
+    texts = _unless_it_raises(blueprint.message.plain_texts, going, sender)
+    if texts is None or len(set(cids)) != len(cids):
+        return people
+    sending = Sending.alike([person.id for person in going], cids, texts, found[1])
+    entries.settle_alike(sending, [*unreached, *left_out], same)
     return people
+
+
+def _reached(
+    target_ids: Sequence[str], people: People, sender_id: str
+) -> tuple[list[Person], Sequence[Entry]]:
+    """Who of these can get a message at all, and the others, settled."""
+    receivers = [people.get(target_id) for target_id in target_ids]
+    reached = [person for person in receivers if person is not None and person[6] and person[0] != sender_id]
+    if len(reached) == len(receivers):
+        return reached, ()
+    entries = map(Entry, target_ids)
+    return reached, [
+        entry for entry in entries if not _reaches(entry, people.get(entry.target_id), sender_id)
+    ]
+
+
+async def _look_at_once(
+    writer: BatchWriter, blueprint: Blueprint, reached: Sequence[Person], sender: Fields
+) -> tuple[Sequence[str | None], Mapping[str, Standing]] | None:
+    """The channel of each of these, None if there is none nor a name for it; and those that stand. None where
+    that has to be worked out one by one."""
+    if blueprint.channel_type is not None:
+        cids = _cids_at_once(reached, sender, blueprint)
+        return None if cids is None else (cids, await writer.standing(cids))
+    keys = pair_keys(blueprint.campaign.sender_id, [person.id for person in reached])
+    pairs = await writer.standing_pairs(keys)
+    found = map(pairs.get, keys)
+    return [pair and pair.cid for pair in found], {pair.cid: pair for pair in pairs.values()}
+
+
+def _let_in(
+    reached: Sequence[Person],
+    cids: Sequence[str | None],
+    standing: Mapping[str, Standing],
+    blueprint: Blueprint,
+) -> tuple[Sequence[Person], list[str], Sequence[Entry]]:
+    """Those who get the message in their channel, these channels, and the others, settled."""
+    going: list[Person] = []
+    taken: list[str] = []
+    left_out: list[Entry] = []
+    for person, cid in zip(reached, cids, strict=True):
+        reason = _why_left_out(standing.get(cid or ""), blueprint)
+        if reason is None:
+            going.append(person)
+            taken.append(cid or "")
+        else:
+            left_out.append(Entry(person.id))
+            left_out[-1].cid = cid
+            left_out[-1].skip(reason)
+    return going, taken, left_out
 
 
 async def _people(writer: BatchWriter, blueprint: Blueprint, user_ids: Sequence[str]) -> People:
@@ -316,16 +364,16 @@ def _settle_in_channel(target: Going, blueprint: Blueprint, states: States, coll
 
 def _is_left_out(entry: Entry, blueprint: Blueprint, states: States) -> bool:
     """Skips an entry whose channel is frozen, or absent and not to be created."""
-    state = None if entry.cid is None else states.get(entry.cid)
-    if state is not None:
-        if not state.frozen:
-            return False
-        entry.skip(OutcomeReason.CHANNEL_FROZEN)
-    elif blueprint.creates or blueprint.only_looked_at:
-        return False
-    else:
-        entry.skip(OutcomeReason.NO_CHANNEL)
-    return True
+    reason = _why_left_out(None if entry.cid is None else states.get(entry.cid), blueprint)
+    if reason is not None:
+        entry.skip(reason)
+    return reason is not None
+
+
+def _why_left_out(channel: ChannelState | Standing | None, blueprint: Blueprint) -> OutcomeReason | None:
+    if channel is not None:
+        return OutcomeReason.CHANNEL_FROZEN if channel.frozen else None
+    return None if blueprint.creates or blueprint.only_looked_at else OutcomeReason.NO_CHANNEL
 
 
 def _render(target: Going, blueprint: Blueprint, state: ChannelState | None, collect_missing: bool) -> None:

@@ -7,6 +7,7 @@ rows through the ORM would cost more than everything else together.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import compress
 from typing import Any, NamedTuple, Protocol, overload
 
 from app.ledger.models import OutcomeReason, RecipientStatus
@@ -40,6 +41,15 @@ class ChannelState:
     members_key: str | None = None
     last_message_at: Any = None
     member_count: int = 0
+
+
+class Standing(NamedTuple):
+    """What has to be known of a channel that exists to send a plain text into it."""
+
+    cid: str
+    frozen: bool
+    last_seq: int
+    member_count: int
 
 
 # Channels that the batch writes into, in the order of cid: for each a message for every one of these targets,
@@ -122,8 +132,9 @@ class Sending:
     """The messages of a slice, column by column, without those that get none.
 
     Without `parts` attachments and custom are what `Shared` says; without `numbers` each message is the first
-    in a channel of its own that is created for it, with `founds` by `write` itself. `staged_as` is what
-    `BatchWriter.stage` made of it.
+    in a channel that is created for it. With `takes` each has a channel of its own, which `write` itself
+    creates, or locks: then `numbers` are as they were looked up. `staged_as` is what `BatchWriter.stage` made
+    of it.
     """
 
     target_ids: Sequence[str]
@@ -132,24 +143,50 @@ class Sending:
     message_ids: Sequence[str] = ()
     parts: tuple[Sequence[str], Sequence[str]] | None = None  # attachments, custom
     numbers: tuple[Sequence[int], Sequence[bool]] | None = None  # seq, whether the channel is created
-    founds: bool = False
+    takes: bool = False
     staged_as: Any = None
 
     @classmethod
-    def of(cls, entries: Sequence[Entry], shared: "Shared", *, founds: bool = False) -> "Sending":
+    def of(cls, entries: Sequence[Entry], shared: "Shared", *, takes: bool = False) -> "Sending":
         """The columns of entries that are all SENT."""
         sending = cls(
             [entry.target_id for entry in entries],
             [entry.cid or "" for entry in entries],
             [entry.text for entry in entries],
             [entry.message_id or "" for entry in entries],
-            founds=founds,
+            takes=takes,
         )
         if shared.same_for_all is None:
             sending.parts = ([entry.attachments for entry in entries], [entry.custom for entry in entries])
         if not all(entry.created and entry.seq == 1 for entry in entries):
             sending.numbers = ([entry.seq for entry in entries], [entry.created for entry in entries])
         return sending
+
+    @classmethod
+    def alike(
+        cls,
+        target_ids: Sequence[str],
+        cids: Sequence[str],
+        texts: Sequence[str],
+        standing: Mapping[str, Standing],
+    ) -> "Sending":
+        """For each target a text in a channel of its own: one of those that stand, or a new one."""
+        sending = cls(target_ids, cids, texts, takes=True)
+        found = list(map(standing.get, cids))
+        if any(found):
+            seqs = [1 if channel is None else channel.last_seq + 1 for channel in found]
+            sending.numbers = (seqs, [channel is None for channel in found])
+        return sending
+
+    @property
+    def into_created(self) -> int:
+        """How many of them go into channels that are created."""
+        return len(self.cids) if self.numbers is None else sum(self.numbers[1])
+
+    @property
+    def created_cids(self) -> Sequence[str]:
+        """For each of these its channel."""
+        return self.cids if self.numbers is None else list(compress(self.cids, self.numbers[1]))
 
     def staged(self) -> dict[str, Sequence[str]]:
         """The columns that both databases stage alike."""
@@ -165,14 +202,14 @@ class Sending:
 
 
 class Entries(Sequence[Entry]):
-    """The targets of a slice. Where all that are sent are alike, each into a new channel of its own, they are
+    """The targets of a slice. Where all that are sent are alike, each into a channel of its own, they are
     columns, and an `Entry` is made of one only if somebody asks: that halves the sender's own work."""
 
     def __init__(self, target_ids: Sequence[str]) -> None:
         self.target_ids = target_ids
         self.alike: Sending | None = None
         self.none_exist = False  # of their channels, when these were looked for
-        self.founds = False  # each a channel of its own, which none has yet
+        self.takes = False  # each a channel of its own, which none has yet
         self.others: Sequence[Entry] = ()
         self._same: tuple[str, str] = ("[]", "{}")
         self._each: list[Entry] | None = None
@@ -214,7 +251,6 @@ class Entries(Sequence[Entry]):
             entries, alike.message_ids, strict=False
         ):  # none before they are written
             entry.status, entry.message_id = RecipientStatus.SENT, message_id
-            entry.created, entry.seq = True, 1
 
 
 def unsent(entries: Sequence[Entry]) -> Sequence[Entry]:
@@ -250,7 +286,7 @@ class Disagreement(Exception):
 
 
 class ChannelsTaken(Exception):
-    """Somebody created a channel after it was looked for: the batch is to be tried anew."""
+    """Somebody created, froze or deleted a channel after it was looked for: the batch is to be tried anew."""
 
 
 class BatchWriter(Protocol):
@@ -271,6 +307,12 @@ class BatchWriter(Protocol):
     async def pair_channels(self, members_keys: Sequence[str]) -> dict[str, ChannelState]:
         """For each key the distinct channel of any type with exactly these members, latest used."""
 
+    async def standing(self, cids: Sequence[str]) -> dict[str, Standing]:
+        """`channels`, in short."""
+
+    async def standing_pairs(self, members_keys: Sequence[str]) -> dict[str, Standing]:
+        """`pair_channels`, in short."""
+
     async def take_existing(self, wanted: Wanted, shared: Shared) -> dict[str, TakenChannel]:
         """Locks those that exist, in the order of cid, and raises `last_seq` of those not frozen."""
 
@@ -282,7 +324,7 @@ class BatchWriter(Protocol):
         statement: another writer may do it ahead of the transaction."""
 
     async def write(self, sending: Sending, others: Sequence[Entry], shared: Shared) -> None:
-        """Writes channels that `sending` founds, members of created channels, messages and ledger rows, those
+        """Writes channels that `sending` takes, members of created channels, messages and ledger rows, those
         of `others` too, which get no message. Raises `ChannelsTaken` and `Disagreement`."""
 
     async def add_receivers(self, shared: Shared) -> Mapping[str, int]:

@@ -126,7 +126,7 @@ async def test_somebody_is_faster_than_the_batch(
 ) -> None:
     """A channel is created after the batch looked for it. (On SQLite nobody can come between.)"""
     await add_users(database, ["sender", "ann", "bob"])
-    look, came = PostgresWriter.channels, False
+    look, came = PostgresWriter.standing, False
 
     async def then_somebody_comes(writer: PostgresWriter, cids: Sequence[str]) -> Any:
         nonlocal came
@@ -136,7 +136,7 @@ async def test_somebody_is_faster_than_the_batch(
             await add_channel(database, "messaging:ann-news", ["cid"], frozen=frozen)
         return found
 
-    monkeypatch.setattr(PostgresWriter, "channels", then_somebody_comes)
+    monkeypatch.setattr(PostgresWriter, "standing", then_somebody_comes)
     await create(database, user_ids=["ann", "bob"])
     await start(database)
     campaign = await work(database)
