@@ -23,11 +23,11 @@ from app.sending.ahead import Ahead, Held
 from app.sending.blueprint import Blueprints
 from app.sending.gate import Gate
 from app.sending.opening import BatchTaken
-from app.sending.outcomes import SenderMissing
 from app.sending.planning import Planning, plan_chunk
+from app.sending.reaching import SenderMissing
 from app.sending.retrying import retry_chunk
 from app.sending.running import CampaignNotRunning
-from app.sending.strides import Strides
+from app.sending.strides import LONGEST_SECONDS, Strides
 from app.sending.throttle import Reservation
 from app.sending.turns import Turns
 from app.sending.writing import ChannelsTaken
@@ -38,8 +38,6 @@ IDLE_SECONDS = 2.0  # how long a lost wake-up can cost
 OTHERS_AT_WORK_SECONDS = 0.1  # another worker holds the last batches: look again for what it leaves
 SECONDS_BETWEEN_LOOKS = 0.05  # at what has come new, while others are sent: a campaign begins this much late
 LONG_PLANNING_SECONDS = 0.05  # then the slice that follows is a turn of its own
-# How long a batch's transaction may last, alone and beside other campaigns; a part of it is sent otherwise.
-LONGEST_SECONDS = {"sqlite": (0.1, 0.1), "postgresql": (0.25, 0.12)}
 SECONDS_OF_ANOTHERS_PLANNING = 2.0  # one worker plans a campaign; what it leaves behind another takes over
 
 

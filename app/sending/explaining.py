@@ -19,8 +19,8 @@ from app.segments.kinds import SegmentType
 from app.segments.models import Segment
 from app.sending import audience, wording
 from app.sending.audience import Naming
-from app.sending.outcomes import SenderMissing
 from app.sending.previewing import blueprint_of, checked_target_id, settle_in_turns
+from app.sending.reaching import SenderMissing
 from app.sending.writers import writer_of
 from app.sending.writing import Entry
 from app.users.models import User

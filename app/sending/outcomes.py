@@ -21,6 +21,7 @@ from app.messages.rendering import (
 )
 from app.messages.templating.plain import PLAIN_FIELDS
 from app.sending.blueprint import Blueprint
+from app.sending.reaching import People, people_of, reaches, sender_fields, why_left_out
 from app.sending.writing import BatchWriter, ChannelState, Entries, Entry, Person, Sending, Standing
 
 log = structlog.get_logger(__name__)
@@ -29,12 +30,7 @@ MEMBERS_AT_ONCE = 20_000  # of existing channels that one transaction may write 
 SECONDS_TO_RENDER = 0.5  # ten times what a thousand usual messages take; hostile templates can be slower
 
 States = Mapping[str, ChannelState]
-People = Mapping[str, Person]
 WriteAtOnce = Callable[[Sequence[Sequence[Any]], Sequence[Any]], list[str] | None]
-
-
-class SenderMissing(Exception):
-    """The sender was deleted or deactivated while the campaign runs."""
 
 
 class Going:
@@ -115,8 +111,8 @@ async def _settle_alike(
     are settled one by one; with any other entry, or channels of too many members, nothing is decided, and
     what was read is given back."""
     same = blueprint.message.same_for_all
-    people = await _people(writer, blueprint, entries.target_ids)
-    sender = _sender_fields(people, blueprint.campaign.sender_id)
+    people = await people_of(writer, blueprint, entries.target_ids)
+    sender = sender_fields(people, blueprint.campaign.sender_id)
     if monotonic() > until or same is None:
         return people
     reached, unreached = _reached(entries.target_ids, people, blueprint.campaign.sender_id)
@@ -141,9 +137,7 @@ def _reached(
     if len(reached) == len(receivers):
         return reached, ()
     entries = map(Entry, target_ids)
-    return reached, [
-        entry for entry in entries if not _reaches(entry, people.get(entry.target_id), sender_id)
-    ]
+    return reached, [entry for entry in entries if not reaches(entry, people.get(entry.target_id), sender_id)]
 
 
 async def _look_at_once(
@@ -171,7 +165,7 @@ def _let_in(
     taken: list[str] = []
     left_out: list[Entry] = []
     for person, cid in zip(reached, cids, strict=True):
-        reason = _why_left_out(standing.get(cid or ""), blueprint)
+        reason = why_left_out(standing.get(cid or ""), blueprint)
         if reason is None:
             going.append(person)
             taken.append(cid or "")
@@ -180,21 +174,6 @@ def _let_in(
             left_out[-1].cid = cid
             left_out[-1].skip(reason)
     return going, taken, left_out
-
-
-async def _people(writer: BatchWriter, blueprint: Blueprint, user_ids: Sequence[str]) -> People:
-    return await writer.people([*user_ids, blueprint.campaign.sender_id], details=blueprint.needs_details)
-
-
-def _reaches(entry: Entry, person: Person | None, sender_id: str) -> bool:
-    """Whether this user can get a message at all; if not, the entry is settled."""
-    if entry.target_id == sender_id:
-        entry.skip(OutcomeReason.SENDER)
-    elif person is None:
-        entry.skip(OutcomeReason.UNKNOWN_USER)
-    elif not person.reachable:
-        entry.skip(OutcomeReason.USER_DEACTIVATED)
-    return entry.reason is None
 
 
 async def _find_receivers(
@@ -208,12 +187,12 @@ async def _find_receivers(
     entries that covers."""
     sender_id = blueprint.campaign.sender_id
     if people is None:
-        people = await _people(writer, blueprint, [entry.target_id for entry in entries])
-    sender = _sender_fields(people, sender_id)
+        people = await people_of(writer, blueprint, [entry.target_id for entry in entries])
+    sender = sender_fields(people, sender_id)
     going: list[Going] = []
     for position, entry in enumerate(entries):
         person = people.get(entry.target_id)
-        if _reaches(entry, person, sender_id):
+        if reaches(entry, person, sender_id):
             going.append(Going(position, entry, sender, person))
     if blueprint.channel_type is None:
         return going, await _find_pairs(writer, blueprint, going), len(entries)
@@ -232,7 +211,7 @@ async def _find_channels(
     states = await writer.channels(cids)
     receivers = await writer.receivers(cids, sender_id) if blueprint.names_receiver else {}
     people = await writer.people([*receivers.values(), sender_id])
-    sender = _sender_fields(people, sender_id)
+    sender = sender_fields(people, sender_id)
     going: list[Going] = []
     for position, entry in enumerate(entries):
         state = states.get(entry.target_id)
@@ -248,13 +227,6 @@ async def _find_channels(
         else:
             going.append(Going(position, entry, sender, receiver))
     return going, states, len(entries)
-
-
-def _sender_fields(people: Mapping[str, Person], sender_id: str) -> Fields:
-    sender = people.get(sender_id)
-    if sender is None or not sender.reachable:
-        raise SenderMissing
-    return user_fields(*sender[:6])
 
 
 def _in_time(
@@ -364,16 +336,10 @@ def _settle_in_channel(target: Going, blueprint: Blueprint, states: States, coll
 
 def _is_left_out(entry: Entry, blueprint: Blueprint, states: States) -> bool:
     """Skips an entry whose channel is frozen, or absent and not to be created."""
-    reason = _why_left_out(None if entry.cid is None else states.get(entry.cid), blueprint)
+    reason = why_left_out(None if entry.cid is None else states.get(entry.cid), blueprint)
     if reason is not None:
         entry.skip(reason)
     return reason is not None
-
-
-def _why_left_out(channel: ChannelState | Standing | None, blueprint: Blueprint) -> OutcomeReason | None:
-    if channel is not None:
-        return OutcomeReason.CHANNEL_FROZEN if channel.frozen else None
-    return None if blueprint.creates or blueprint.only_looked_at else OutcomeReason.NO_CHANNEL
 
 
 def _render(target: Going, blueprint: Blueprint, state: ChannelState | None, collect_missing: bool) -> None:

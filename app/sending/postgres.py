@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.channels.models import IS_DISTINCT_ON_POSTGRESQL
 from app.ledger.models import RecipientStatus
+from app.sending.copying import lines, table
 from app.sending.writing import (
     NEW,
     ChannelsTaken,
@@ -59,8 +60,6 @@ _TAKE = (
 )
 # Many values as one JSON text: the driver takes 2 us to make an element of an array.
 _THESE = "ANY(ARRAY(SELECT jsonb_array_elements_text(%s)))"
-_SPECIAL = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}  # in COPY's text form
-_ESCAPES = str.maketrans(_SPECIAL)
 
 
 class PostgresWriter:
@@ -134,7 +133,7 @@ class PostgresWriter:
         """See `BatchWriter`."""
         messages = {cid: len(targets) for cid, targets in wanted.items()}
         rows = await self._rows(
-            f"WITH wanted AS MATERIALIZED (SELECT * FROM {_table('cid text', 'messages int')}),"
+            f"WITH wanted AS MATERIALIZED (SELECT * FROM {table('cid text', 'messages int')}),"
             " taken AS (SELECT c.cid FROM channels c JOIN wanted w ON w.cid = c.cid"
             " ORDER BY c.cid FOR UPDATE OF c)"
             " UPDATE channels c SET last_seq = c.last_seq + CASE WHEN c.frozen THEN 0 ELSE w.messages END,"
@@ -159,7 +158,7 @@ class PostgresWriter:
             " type, team, custom, created_by_id, frozen, last_message_at, created_at, updated_at)"
             " SELECT w.cid, substr(w.cid, %s), w.member_count, w.members_key, w.messages, %s, %s, %s::jsonb,"
             " %s, false, %s, %s, %s"
-            f" FROM {_table('cid text', 'member_count int', 'members_key text', 'messages int')}"
+            f" FROM {table('cid text', 'member_count int', 'members_key text', 'messages int')}"
             ' ORDER BY w.cid COLLATE "C" ON CONFLICT (cid) DO UPDATE SET'
             " last_seq = c.last_seq + CASE WHEN c.frozen THEN 0 ELSE excluded.last_seq END,"
             " last_message_at = CASE WHEN c.frozen THEN c.last_message_at ELSE excluded.last_message_at END"
@@ -228,7 +227,7 @@ class PostgresWriter:
             "detail": [entry.detail for entry in entries],
             "cid": [entry.cid for entry in entries],
         }
-        return await self._copy("recipients", tuple(columns), _lines(columns))
+        return await self._copy("recipients", tuple(columns), lines(columns))
 
     def stage(self, sending: Sending, created: CreatedChannels | None) -> None:
         """See `BatchWriter`."""
@@ -240,7 +239,7 @@ class PostgresWriter:
                 columns["seq"] = list(map(str, seqs))
         if sending.takes and created is not None and sending.into_created:
             columns |= _founding_columns(created, sending)
-        sending.staged_as = (tuple(columns), _lines(columns))
+        sending.staged_as = (tuple(columns), lines(columns))
 
     async def _stage(self, sending: Sending, shared: Shared) -> None:
         if sending.staged_as is None:
@@ -375,31 +374,8 @@ def _founding_columns(created: CreatedChannels, sending: Sending) -> dict[str, S
     return columns
 
 
-def _table(*columns: str) -> str:
-    """A table `w` of columns that are each given as a JSON list."""
-    lists = ", ".join("jsonb_array_elements_text(%s)" for _ in columns)
-    names = [column.split()[0] for column in columns]
-    casts = ", ".join(f"{name}::{column.split()[1]}" for name, column in zip(names, columns, strict=True))
-    return f"(SELECT {casts} FROM ROWS FROM ({lists}) AS given ({', '.join(names)})) AS w"
-
-
 def _json(value: Any) -> str:
     return orjson.dumps(value).decode()
-
-
-def _lines(columns: Mapping[str, Sequence[str | None]]) -> str:
-    """Rows in COPY's text form, given column by column."""
-    escaped = [_escaped(column) for column in columns.values()]
-    return "\n".join(map("\t".join, zip(*escaped, strict=True))) + "\n"
-
-
-def _escaped(values: Sequence[str | None]) -> Sequence[str]:
-    """A column in COPY's text form."""
-    texts = [value for value in values if value is not None]
-    together = "".join(texts)
-    if len(texts) == len(values) and not any(special in together for special in _SPECIAL):
-        return texts
-    return ["\\N" if value is None else value.translate(_ESCAPES) for value in values]
 
 
 def _alike(shared: Shared) -> list[Any]:

@@ -17,7 +17,8 @@ from app.messages.rendering import MessageTemplate
 from app.segments.kinds import SegmentType
 from app.sending import audience, wording
 from app.sending.blueprint import Blueprint
-from app.sending.outcomes import SenderMissing, settle_without_writing
+from app.sending.outcomes import settle_without_writing
+from app.sending.reaching import SenderMissing
 from app.sending.writers import writer_of
 from app.sending.writing import BatchWriter, Entry
 from app.validation import Problems

@@ -4,9 +4,8 @@ The transaction holds the writer lock from its start, so what it read stays true
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,6 +14,7 @@ from app.channels.models import IS_DISTINCT_ON_SQLITE
 from app.database import microseconds
 from app.ledger.models import RecipientStatus
 from app.scratch import Filled, Scratch
+from app.sending.staging import STAGE, Staged, order_of
 from app.sending.writing import (
     NEW,
     ChannelsTaken,
@@ -35,14 +35,6 @@ _CHANNEL = (
 )
 _STANDING = "cid, frozen, last_seq, member_count"
 _MEMBER = "cid, user_id, channel_role, custom, hidden, archived, muted, read_seq, last_read_at, created_at"
-# The messages to be sent. A row with `messages` founds its channel. The defaults are those of most batches: a
-# channel for each receiver, founded by two; then five columns are enough, and every column costs.
-_STAGE = (
-    "CREATE {}TABLE IF NOT EXISTS staged (position INTEGER PRIMARY KEY, target_id TEXT, cid TEXT,"
-    " message_id TEXT, text TEXT, attachments TEXT, custom TEXT, seq INTEGER DEFAULT 1,"
-    " created INTEGER DEFAULT 1, messages INTEGER DEFAULT 1, member_count INTEGER DEFAULT 2,"
-    " members_key TEXT)"
-)
 _FOUNDERS = (
     "CREATE TEMP TABLE IF NOT EXISTS founders (position INTEGER PRIMARY KEY, user_id TEXT, channel_role TEXT,"
     " custom TEXT, hidden INTEGER, archived INTEGER)"
@@ -53,32 +45,8 @@ _FOUNDS = (
     " THEN s.target_id NOT IN (SELECT user_id FROM founders WHERE user_id IS NOT NULL)"
     " ELSE s.messages > 0 END"
 )
-# Of those staged at once: with each row a statement of its own, every row waits for other threads of Python.
-ROWS_A_STATEMENT = 100
 _IS_THERE = (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE)
 _RECEIVER = (None, "channel_member", "{}", 0, 0)  # the founder that stands for a channel's receivers
-
-
-class Staged(NamedTuple):
-    """Messages as they are staged. `pairs`: each founds a channel of its own, with two members; `order` is
-    what inserts have to add to go by cid; `ahead` is where they are already."""
-
-    columns: tuple[str, ...]
-    rows: list[tuple[Any, ...]]
-    pairs: bool
-    order: str
-    ahead: Filled | None = None
-
-    def inserts(self) -> Iterator[tuple[str, list[Any]]]:
-        """The statements that stage them, each with what it is given."""
-        one = f"(?{', ?' * (len(self.columns) - 1)})"
-        for start in range(0, len(self.rows), ROWS_A_STATEMENT):
-            rows = self.rows[start : start + ROWS_A_STATEMENT]
-            values = ", ".join([one] * len(rows))
-            yield (
-                f"INSERT INTO staged ({', '.join(self.columns)}) VALUES {values}",
-                list(chain.from_iterable(rows)),
-            )
 
 
 class SqliteWriter:
@@ -251,9 +219,9 @@ class SqliteWriter:
             keys = created.pair_keys(sending.cids, sending.target_ids)
         columns |= self._foundings(sending, created) if keys is None else {"members_key": keys}
         rows = list(zip(*columns.values(), strict=True))
-        staged = Staged(tuple(columns), rows, keys is not None, _order(sending.cids))
+        staged = Staged(tuple(columns), rows, keys is not None, order_of(sending.cids))
         if self._scratch is not None:
-            ahead = self._scratch.fill("staged", _STAGE.format(""), staged.inserts())
+            ahead = self._scratch.fill("staged", STAGE.format(""), staged.inserts())
             staged = staged._replace(ahead=ahead)
         sending.staged_as = staged
 
@@ -261,7 +229,7 @@ class SqliteWriter:
         if staged.ahead is not None and await self._found_ahead(staged.ahead):
             return
         self._staged = "temp.staged"
-        await self._connection.execute(_STAGE.format("TEMP "))
+        await self._connection.execute(STAGE.format("TEMP "))
         await self._connection.execute("DELETE FROM temp.staged")
         for statement, values in staged.inserts():
             await self._connection.execute(statement, values)
@@ -410,12 +378,6 @@ class SqliteWriter:
 
 def _json(value: Any) -> str:
     return orjson.dumps(value).decode()
-
-
-def _order(cids: Sequence[str]) -> str:
-    """What has to be added to insert in the order of cids; most often they are staged in it already."""
-    cids = list(cids)
-    return "" if cids == sorted(cids) else " ORDER BY cid"
 
 
 def _tally(cids: Iterable[str]) -> dict[str, int]:

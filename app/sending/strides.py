@@ -7,6 +7,8 @@ second.
 
 from collections.abc import Collection
 
+# What a transaction may last, alone and beside other campaigns: on PostgreSQL there is one in each lane.
+LONGEST_SECONDS = {"sqlite": (0.1, 0.1), "postgresql": (0.25, 0.12)}
 FEWEST = 200  # targets: what every transaction costs is felt with fewer
 LEARNING = 0.5  # the share of what was measured last: a single slow disk write is no reason
 AIM = 0.6  # of the longest: what comes next may be slower

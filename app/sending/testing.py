@@ -17,8 +17,8 @@ from app.segments.kinds import SegmentType
 from app.sending import wording
 from app.sending.batches import deliver
 from app.sending.blueprint import Blueprint
-from app.sending.outcomes import SenderMissing
 from app.sending.previewing import settle_in_turns
+from app.sending.reaching import SenderMissing
 from app.sending.writers import as_of_now, writer_of
 from app.sending.writing import Entry, Shared
 from app.usage import service as usage

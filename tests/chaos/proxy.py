@@ -44,7 +44,10 @@ class Proxy:
             asyncio.ensure_future(self._pass(server_reader, writer, pair, asking=False)),
         ]
         try:
-            await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
+            with contextlib.suppress(
+                asyncio.CancelledError
+            ):  # the proxy ends: asyncio would log it as a fault
+                await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._connections.discard(pair)
             for task in passing:
