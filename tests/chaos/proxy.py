@@ -46,7 +46,7 @@ class Proxy:
         try:
             with contextlib.suppress(
                 asyncio.CancelledError
-            ):  # the proxy ends: asyncio would log it as a fault
+            ):  # the end of the proxy is no fault to be logged
                 await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._connections.discard(pair)
