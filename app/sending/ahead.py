@@ -151,12 +151,13 @@ async def make_ready(
     target_ids: Sequence[str],
     *,
     limit: int | None = None,
+    apart: bool = False,
     seen: Seen | None = None,
 ) -> Ready:
-    """Decides all of a slice that can be decided by reading: up to `limit` of the batch's targets. Raises
-    `SenderMissing`."""
+    """Decides all of a slice that can be decided by reading: up to `limit` of the batch's targets, `apart`
+    or together. Raises `SenderMissing`."""
     blueprint = await as_of_now(writer, blueprint)
-    entries = Entries(target_ids[: min(limit or len(target_ids), blueprint.most_at_once)])
+    entries = Entries(target_ids[: min(limit or len(target_ids), blueprint.most_at_once)], apart=apart)
     covered = await settle_without_writing(writer, blueprint, entries)
     if entries.alike is not None:
         entries.number(entries.alike, message_ids(len(entries.alike.target_ids)))

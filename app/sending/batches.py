@@ -94,9 +94,12 @@ async def send_slice(
     limit: int | None,
     blueprints: Blueprints,
     ahead: Ahead | None = None,
+    *,
+    apart: bool = False,
 ) -> Slice:
     """Settles up to `limit` targets of an open batch (all of them if None). The caller commits. Looking
-    `ahead`, it picks the next batch as well, and begins to make it ready.
+    `ahead`, it picks the next batch as well, and begins to make it ready. `apart` is for a batch that raised
+    `ChannelsTaken`: whatever happens to a channel then settles its entry, not the batch.
 
     Raises `BatchTaken`, `CampaignNotRunning`, `SenderMissing`, `MembersChanged`, `ChannelsTaken`; and
     `Disagreement` rather than commit ledger rows, messages and counts that differ. Whatever it raises,
@@ -107,7 +110,7 @@ async def send_slice(
     writer = await writer_of(session)
     ready = None if ahead is None else ahead.ready
     if ready is None or not await ready.holds(session, blueprint, opened.pending):
-        ready = await _make_ready(session, writer, blueprint, (campaign_no, batch_no), limit)
+        ready = await _make_ready(session, writer, blueprint, (campaign_no, batch_no), limit, apart)
     if ahead is not None:
         await _look_ahead(session, ahead, blueprint, campaign_no, batch_no)
     shared = Shared(
@@ -134,10 +137,11 @@ async def _make_ready(
     blueprint: Blueprint,
     batch: tuple[int, int],
     limit: int | None,
+    apart: bool,
 ) -> Ready:
     """What `Ahead` makes, in the transaction itself."""
     target_ids = await held_targets(session, *batch)
-    return await make_ready(writer, blueprint, batch[1], target_ids, limit=limit)
+    return await make_ready(writer, blueprint, batch[1], target_ids, limit=limit, apart=apart)
 
 
 async def _look_ahead(

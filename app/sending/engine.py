@@ -72,6 +72,7 @@ class Engine:
     _free_at: dict[int, float] = field(default_factory=dict)
     _held: dict[int, Held] = field(default_factory=dict)
     _sharing: set[int] = field(default_factory=set)  # their batches meet in channels: no use in looking ahead
+    _apart: set[tuple[int, int]] = field(default_factory=set)  # batches whose channels were taken
     _unforgiven: list[tuple[int, int]] = field(default_factory=list)
     _suspected: dict[tuple[int, int, int], float] = field(default_factory=dict)
     _turns: Turns = field(default_factory=Turns)
@@ -145,6 +146,7 @@ class Engine:
         self._faults.keep(running)
         self._suspected = {batch: at for batch, at in self._suspected.items() if batch[0] in running}
         self._sharing &= running
+        self._apart = {batch for batch in self._apart if batch[0] in running}
         self._blueprints.keep(running)
         if self._held and not (self._alone and running.issuperset(self._held)):
             await self.let_go()
@@ -293,8 +295,11 @@ class Engine:
         return await self._try(campaign, held, isolate, limit)
 
     async def _pick(self, campaign_no: int) -> Held | None:
+        clock = asyncio.get_running_loop().time
         async with self.database.transaction() as session:
+            began = clock()  # once it has begun: not what it waited for other writers
             picked = await batches.pick(session, campaign_no)
+        self._strides.picked(clock() - began)
         return None if picked is None else Held(picked, None)
 
     def _ahead(self, campaign_no: int, held: Held, limit: int | None) -> Ahead | None:
@@ -328,14 +333,18 @@ class Engine:
         ahead, clock = self._ahead(number, held, limit), asyncio.get_running_loop().time
         try:
             async with self.database.transaction() as session:
-                began = clock()  # once it has begun: not what it waited for other writers
+                began = clock()
                 if isolate:
                     await isolation.isolate(session, number, batch_no)
                     return Sending.FAILED, 0
-                sent = await batches.send_slice(session, number, batch_no, limit, self._blueprints, ahead)
+                apart = (number, batch_no) in self._apart
+                sent = await batches.send_slice(
+                    session, number, batch_no, limit, self._blueprints, ahead, apart=apart
+                )
         except (BatchTaken, batches.MembersChanged, ChannelsTaken, CampaignNotRunning) as error:
             if isinstance(error, ChannelsTaken):
                 self._sharing.add(number)
+                self._apart.add((number, batch_no))
             await self._forgive(number, batch_no)
             return Sending.GIVEN_BACK, 0
         except SenderMissing:
@@ -365,6 +374,8 @@ class Engine:
         await self.publisher.publish(number)
         await self.database.checkpoint_if_large()
         all_of_it = sent.settled == held.picked.pending
+        if all_of_it:
+            self._apart.discard((number, batch_no))
         return Sending.LAST if held.picked.last and all_of_it else Sending.SENT, sent.sent
 
     async def _forgive(self, campaign_no: int, batch_no: int) -> None:

@@ -70,7 +70,7 @@ async def settle_without_writing(
     """
     until = monotonic() + (SECONDS_TO_RENDER if seconds is None else seconds)
     people: People | None = None
-    if blueprint.may_be_alike and isinstance(entries, Entries):
+    if blueprint.may_be_alike and isinstance(entries, Entries) and not entries.apart:
         people = await _settle_alike(writer, blueprint, entries, until)
         if entries.alike is not None:
             return len(entries)
@@ -79,7 +79,7 @@ async def settle_without_writing(
     else:
         found = await _find_receivers(writer, blueprint, entries, until, people)
     if isinstance(entries, Entries):
-        entries.none_exist = not found[1]
+        entries.none_exist = not (found[1] or entries.apart)
     going, states, end = _affordable(*found)
     if not collect_missing and monotonic() < until and _settle_at_once(going, blueprint, states):
         return end

@@ -203,10 +203,12 @@ class Sending:
 
 class Entries(Sequence[Entry]):
     """The targets of a slice. Where all that are sent are alike, each into a channel of its own, they are
-    columns, and an `Entry` is made of one only if somebody asks: that halves the sender's own work."""
+    columns, and an `Entry` is made of one only if somebody asks: that halves the sender's own work. `apart`
+    says that they are to be settled one by one, each by what its channel is when its row is locked."""
 
-    def __init__(self, target_ids: Sequence[str]) -> None:
+    def __init__(self, target_ids: Sequence[str], *, apart: bool = False) -> None:
         self.target_ids = target_ids
+        self.apart = apart
         self.alike: Sending | None = None
         self.none_exist = False  # of their channels, when these were looked for
         self.takes = False  # each a channel of its own, which none has yet
@@ -286,7 +288,8 @@ class Disagreement(Exception):
 
 
 class ChannelsTaken(Exception):
-    """Somebody created, froze or deleted a channel after it was looked for: the batch is to be tried anew."""
+    """Somebody created, froze or deleted a channel after it was looked for: the batch is to be tried anew,
+    its entries apart."""
 
 
 class BatchWriter(Protocol):

@@ -44,9 +44,7 @@ class Proxy:
             asyncio.ensure_future(self._pass(server_reader, writer, pair, asking=False)),
         ]
         try:
-            with contextlib.suppress(
-                asyncio.CancelledError
-            ):  # the end of the proxy is no fault to be logged
+            with contextlib.suppress(asyncio.CancelledError):  # the end of the proxy is no fault to be logged
                 await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._connections.discard(pair)

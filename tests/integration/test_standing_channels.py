@@ -267,17 +267,57 @@ async def test_what_happens_between_look_and_lock(
             await race(database)
         return found
 
+    opened, tried = batches.open_batch, 0
+
+    async def told(*given: Any) -> Any:
+        nonlocal tried
+        tried += 1
+        return await opened(*given)
+
     monkeypatch.setattr(PostgresWriter, look_name, then_somebody_comes)
+    monkeypatch.setattr(batches, "open_batch", told)
     campaign = await sent(database, user_ids=["ann", "bob", "cid"], **given)
     assert await outcomes(database, campaign) == dict(zip(["ann", "cid"], expected, strict=True)) | {
         "bob": "SENT"
     }
     found = {message.target_id: message.seq for message in await messages(database)}
     assert found == {**numbers, "bob": 3}
-    assert len(together) == tries
+    assert (len(together), tried) == (1, tries), "then one by one"
     for user_id, seq in found.items():
         stands, _ = await channel(database, cids_of(given, user_id or "")[0])
         assert stands.last_seq == seq
+
+
+@on_postgresql
+@pytest.mark.parametrize("given", [NAMED, {**NAMED, "create_channels": False}, PAIRS])
+async def test_channels_that_change_without_end_hold_no_batch_up(
+    database: Database, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
+) -> None:
+    """The second try settles each by what it is when its row is locked."""
+    await add_users(database, ["sender", "ann", "bob"])
+    for user_id in ("ann", "bob"):
+        await add_channel(database, cids_of(given, user_id)[0], ["sender", user_id], last_seq=2)
+    looks = 0
+
+    def then_turned(look_name: str) -> Any:
+        look = getattr(PostgresWriter, look_name)
+
+        async def turning(writer: PostgresWriter, names: Sequence[str]) -> Any:
+            nonlocal looks
+            looks += 1
+            found = await look(writer, names)
+            async with database.transaction() as session:
+                ann = update(Channel).where(col(Channel.cid).like("%ann%"))
+                await session.execute(ann.values(frozen=~col(Channel.frozen)))
+            return found
+
+        return turning
+
+    for look_name in ("standing", "standing_pairs", "channels", "pair_channels"):
+        monkeypatch.setattr(PostgresWriter, look_name, then_turned(look_name))
+    campaign = await sent(database, user_ids=["ann", "bob"], **given)
+    assert looks == 2
+    assert await outcomes(database, campaign) == {"ann": "SKIPPED CHANNEL_FROZEN", "bob": "SENT"}
 
 
 async def held_up(database: Database, cid: str) -> None:
@@ -350,7 +390,7 @@ async def test_two_slices_into_the_same_channels(
         for number in range(3)
     ]
     assert taken == ["taken"]
-    assert len(together) == 5  # two ahead in vain; then each in its own transaction
+    assert len(together) == 4  # two ahead in vain; then the second one by one, the third in its transaction
 
 
 @pytest.mark.parametrize("given", [NAMED, DISTINCT, PAIRS])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.sending.strides import FEWEST, Strides
+from app.sending.strides import FEWEST, PICKINGS, Strides
 
 MS = 0.001
 
@@ -30,6 +30,29 @@ def test_beside_other_campaigns_it_is_shorter() -> None:
     strides.learn(1, 3_000, 75 * MS)
     assert strides.limit(1, 3_000) is None
     assert strides.limit(1, 3_000, alone=False) == 1_200  # 30 ms
+
+
+@pytest.mark.parametrize("commit", [10 * MS, 30 * MS, 100 * MS])
+@pytest.mark.parametrize("each", [12 * MS / 1_000, 100 * MS / 1_000])
+def test_what_a_commit_takes_makes_no_slice_smaller(commit: float, each: float) -> None:
+    """Slices would not last shorter for it; and the smaller they are, the more commits there are."""
+    strides, sizes = Strides(250 * MS, 120 * MS), []
+    for _ in range(100):
+        strides.picked(commit)
+        size = strides.limit(1, 3_000, alone=False) or 3_000
+        strides.learn(1, size, commit + size * each)
+        sizes.append(size)
+    assert sizes[-1] == 3_000 or sizes[-1] * each >= commit, "most of the time is the targets'"
+    assert commit + sizes[-1] * each <= 1.01 * max(120 * MS, 2 * PICKINGS * commit)
+
+
+def test_a_picking_that_took_long_once_is_forgotten_at_once() -> None:
+    """It waited for a lock, or for the processor; the quickest is nearest to what it costs."""
+    strides = Strides(100 * MS, 50 * MS)
+    for seconds in (1 * MS, 500 * MS, 1 * MS):
+        strides.picked(seconds)
+    strides.learn(1, 3_000, 304 * MS)
+    assert strides.limit(1, 3_000) == 560  # (60 - 4 ms) at 0.1 ms each
 
 
 def test_what_was_slow_once_is_whole_again_soon() -> None:
