@@ -44,7 +44,7 @@ EXPLANATIONS = {
 
 
 # What SQLite says of a file that it cannot work with.
-UNUSABLE = ("unable to open database file", "file is not a database", "readonly database", "disk is full")
+UNUSABLE = ("unable to open database file", "file is not a database", "readonly database")
 
 
 class Stop(Exception):
@@ -91,11 +91,18 @@ def explain(error: Exception) -> Stop | None:
 def _explain_database(error: Exception) -> Stop | None:
     from sqlalchemy.exc import DBAPIError
 
+    from app.database import storage_is_full
     from app.migrations import SchemaOutdated, SchemaTooNew
 
     match error:
         case SchemaTooNew() | SchemaOutdated():
             return Stop(ExitCode.SCHEMA_MISMATCH, str(error))
+        case DBAPIError() if storage_is_full(error):
+            reason = " ".join(str(error.orig).split())
+            return Stop(
+                ExitCode.DATABASE_UNREACHABLE,
+                f"The database has no room left: {reason}\nFree some on its disk, and do this again.",
+            )
         case DBAPIError() if _is_unreachable(error):
             return Stop(ExitCode.DATABASE_UNREACHABLE, _unreachable(error))
     return None

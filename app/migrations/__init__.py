@@ -5,6 +5,7 @@ sentence what is wrong when the two differ.
 """
 
 import fcntl
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -14,7 +15,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import make_url
 
 # Of a new SQLite file; an older one keeps its own. A batch writes whole pages: with 4,096 bytes, SQLite's own
@@ -137,14 +138,27 @@ def _connect(url: str) -> Iterator[Connection]:
 
 
 def _committed(url: str) -> Iterator[Connection]:
+    """One transaction for all of it: whatever ends it midway leaves the database as it was."""
     engine = create_engine(_sync_url(url))
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare)
+        event.listen(engine, "begin", _begin)
     try:
         with engine.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
-            else:
-                connection.exec_driver_sql(f"PRAGMA page_size = {PAGE_BYTES}")
-                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
             yield connection
     finally:
         engine.dispose()
+
+
+def _prepare(connection: sqlite3.Connection, _: object) -> None:
+    """The driver would begin a transaction no sooner than at the first INSERT: each table that was made or
+    dropped before was so for good, and a migration that was killed could not be begun again."""
+    connection.isolation_level = None
+    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+    connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,10 +1,11 @@
 """Down to the first schema and up again with data: what came of it is known, and nothing is sent twice."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import Engine, create_engine, event, select, update
 from sqlmodel import col
 
 from app import migrations
@@ -160,3 +161,63 @@ async def test_channels_stay_what_they_are(database: Database, down_and_up: Migr
     await start(database, "again")
     found = await outcomes(database, await work(database, "again"))
     assert found == {"ann": "SENT", "bob": "SENT", "zoe": "SKIPPED NO_CHANNEL"}
+
+
+class Struck(Exception):
+    """The process ends here."""
+
+
+async def test_a_migration_that_is_struck_midway_can_be_begun_again(
+    database: Database, database_url: str, down_and_up: Migrate
+) -> None:
+    """At every statement, on the way down and up: the database is as it was, and migrates then."""
+    await add_users(database, ["sender", "ann"])
+    await create(database, user_ids=["ann"], channel_template={"type": "messaging"})
+    await start(database)
+    await work(database)
+    await database.close()
+    head, statements = migrations.head(), 0
+    for migrate, origin, goal in (
+        (migrations.downgrade, head, FIRST_SCHEMA),
+        (migrations.upgrade, FIRST_SCHEMA, head),
+    ):
+        at, last = 0, False
+        while not last:
+            at += 1
+            last = strike(partial(migrate, database_url, goal), at)
+            if not last:
+                assert revision_of(database_url) == origin, at
+        assert revision_of(database_url) == goal
+        statements += at
+    assert statements > 60
+    database = await down_and_up(Database(database_url, durable=False))
+    assert {message.text for message in await messages(database)} == {"Hello Ann"}
+
+
+def strike(migrate: Callable[[], object], at: int) -> bool:
+    """Migrates, and ends before the statement of this number; whether there was none."""
+    before = 0
+
+    def struck(*_: object) -> None:
+        nonlocal before
+        before += 1
+        if before == at:
+            raise Struck
+
+    event.listen(Engine, "before_cursor_execute", struck)
+    try:
+        migrate()
+    except Struck:
+        return False
+    finally:
+        event.remove(Engine, "before_cursor_execute", struck)
+    return True
+
+
+def revision_of(url: str) -> str | None:
+    engine = create_engine(migrations._sync_url(url))
+    try:
+        with engine.connect() as connection:
+            return migrations.current(connection)
+    finally:
+        engine.dispose()
