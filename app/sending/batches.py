@@ -94,7 +94,6 @@ async def send_slice(
     limit: int | None,
     blueprints: Blueprints,
     ahead: Ahead | None = None,
-    *,
     apart: bool = False,
 ) -> Slice:
     """Settles up to `limit` targets of an open batch (all of them if None). The caller commits. Looking

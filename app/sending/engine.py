@@ -337,10 +337,8 @@ class Engine:
                 if isolate:
                     await isolation.isolate(session, number, batch_no)
                     return Sending.FAILED, 0
-                apart = (number, batch_no) in self._apart
-                sent = await batches.send_slice(
-                    session, number, batch_no, limit, self._blueprints, ahead, apart=apart
-                )
+                how = limit, self._blueprints, ahead, (number, batch_no) in self._apart
+                sent = await batches.send_slice(session, number, batch_no, *how)
         except (BatchTaken, batches.MembersChanged, ChannelsTaken, CampaignNotRunning) as error:
             if isinstance(error, ChannelsTaken):
                 self._sharing.add(number)

@@ -34,12 +34,12 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faults, "FIRST_BACKOFF_SECONDS", 0.0)
 
 
-async def started(database: Database, *names: str) -> None:
+async def started(database: Database, *names: str, **given: Any) -> None:
     """Campaigns that run."""
     await add_users(database, ["sender", *PEOPLE])
     audience = await add_list(database, 1, PEOPLE)
     for name in names:
-        await create(database, name, segment_ids=[audience])
+        await create(database, name, segment_ids=[audience], **given)
         await start(database, name)
 
 
@@ -214,7 +214,7 @@ async def test_a_full_disk(sqlite_template: Path, tmp_path: Path) -> None:
     room. (A full disk under PostgreSQL: see above, by its error.)"""
     file = shutil.copy(sqlite_template, tmp_path / "carillon.db")
     database = Database(f"sqlite:///{file}", durable=False)
-    await started(database, "news")
+    await started(database, "news", message_template={"text": "Hello! " * 500})  # pages of it, however large
     worker = campaigning.engine(database)
 
     def limit(connection: Any, *_: Any) -> None:
@@ -223,7 +223,7 @@ async def test_a_full_disk(sqlite_template: Path, tmp_path: Path) -> None:
 
     room = faults = 0
     event.listen(database._writer.sync_engine, "begin", limit)
-    while not (await campaigning.read(database)).status_reason:
+    while (await campaigning.read(database)).status == Status.IN_PROGRESS:
         await worker.turn()
         faults += 1
     campaign = await campaigning.read(database)
