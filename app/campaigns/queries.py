@@ -180,11 +180,6 @@ INSTANTS = select(
 ).where(col(Campaign.status).in_(sorted(ACTIVE)), col(Campaign.deleted_at).is_(None))
 
 
-async def next_due(session: AsyncSession) -> datetime | None:
-    """When the next start, end or resuming comes, whatever the clock says now."""
-    return earliest((await ask(session, INSTANTS)).one())
-
-
 def earliest(instants: Iterable[datetime | None]) -> datetime | None:
     """The first of those that there are."""
     return min((instant for instant in instants if instant is not None), default=None)
