@@ -22,6 +22,7 @@ from app.sending import batches, faults, isolation, throttle
 from app.sending.ahead import Ahead, Held
 from app.sending.blueprint import Blueprints
 from app.sending.gate import Gate
+from app.sending.hands import Hands
 from app.sending.opening import BatchTaken
 from app.sending.planning import Planning, plan_chunk
 from app.sending.reaching import SenderMissing
@@ -60,7 +61,7 @@ class Engine:
     publisher: Publisher
     messages_per_second: int | None = None
     monthly_messages: int | None = None
-    seconds_to_confirm: float = 1.0  # before a batch is isolated: see `_is_confirmed`
+    seconds_to_confirm: float = 1.0  # before a batch is isolated: see `Hands.is_confirmed`
     stopping: asyncio.Event = field(default_factory=asyncio.Event)  # once set, no further slice begins
     rouse: Callable[[], None] = lambda: None  # called when there is something new for the other lanes to do
     sent: int = 0
@@ -70,11 +71,9 @@ class Engine:
     _sent_at: dict[int, float] = field(default_factory=dict)
     _blueprints: Blueprints = field(default_factory=Blueprints)
     _free_at: dict[int, float] = field(default_factory=dict)
-    _held: dict[int, Held] = field(default_factory=dict)
+    _hands: Hands = field(init=False)
     _sharing: set[int] = field(default_factory=set)  # their batches meet in channels: no use in looking ahead
     _apart: set[tuple[int, int]] = field(default_factory=set)  # batches whose channels were taken
-    _unforgiven: list[tuple[int, int]] = field(default_factory=list)
-    _suspected: dict[tuple[int, int, int], float] = field(default_factory=dict)
     _turns: Turns = field(default_factory=Turns)
     _strides: Strides = field(init=False)
     _alone: bool = True
@@ -85,6 +84,7 @@ class Engine:
     def __post_init__(self) -> None:
         self._faults = faults.Faults(self.database, self.publisher)
         self._strides = Strides(*LONGEST_SECONDS[self.database.dialect])
+        self._hands = Hands(self.database, self._strides, self.seconds_to_confirm)
 
     async def turn(self) -> float:
         """A slice of each campaign that has work, or of as many as 50 ms are enough for: those
@@ -144,31 +144,15 @@ class Engine:
             scope: at for scope, at in self._free_at.items() if scope in running or scope == throttle.SERVER
         }
         self._faults.keep(running)
-        self._suspected = {batch: at for batch, at in self._suspected.items() if batch[0] in running}
         self._sharing &= running
         self._apart = {batch for batch in self._apart if batch[0] in running}
         self._blueprints.keep(running)
-        if self._held and not (self._alone and running.issuperset(self._held)):
-            await self.let_go()
+        await self._hands.keep(running, alone=self._alone)
 
     async def let_go(self) -> None:
         """Gives the batch back that it holds, untried. If the database is away, that is owed until the next
         batch."""
-        self._unforgiven += [(number, held.picked.batch_no) for number, held in self._held.items()]
-        self._held.clear()
-        try:
-            await self._forgive_all()
-        except Exception as error:
-            log.warning("tries could not be taken back", error=str(error))
-
-    async def _forgive_all(self) -> None:
-        while self._unforgiven:
-            batch = self._unforgiven.pop()  # nobody else forgives it too
-            try:
-                await self._forgive(*batch)
-            except BaseException:
-                self._unforgiven.append(batch)
-                raise
+        await self._hands.let_go()
 
     def campaigns_at_work(self) -> int:
         """For how many campaigns that run it has written within the last ten seconds."""
@@ -234,7 +218,7 @@ class Engine:
         if wait > 0:
             return wait
         outcome = await self._send_slice(campaign, reservation)
-        if outcome == Sending.LAST and planned and campaign.campaign_no not in self._held:
+        if outcome == Sending.LAST and planned and not self._hands.holds(campaign.campaign_no):
             await self._finish(campaign)
         if outcome in (Sending.SENT, Sending.LAST):
             return 0.0
@@ -276,31 +260,27 @@ class Engine:
     async def _send_batch(self, campaign: Working, limit: int | None) -> tuple[Sending, int]:
         """One batch. One that failed before may be what kills its worker: alone, so that no try of another is
         counted for it."""
-        async with self._gate.together():
-            await self._forgive_all()
-            held = self._held.pop(campaign.campaign_no, None) or await self._pick(campaign.campaign_no)
-            if held is None:
-                return Sending.NOTHING_OPEN, 0
-            if held.picked.attempts == 1:
-                return await self._try(campaign, held, False, limit)
-        async with self._gate.alone():
-            return await self._try_again(campaign, held, limit)
+        number, held = campaign.campaign_no, None
+        try:
+            async with self._gate.together():
+                held = await self._hands.take(number)
+                if held is None:
+                    return Sending.NOTHING_OPEN, 0
+                if held.picked.attempts == 1:
+                    return await self._try(campaign, held, False, limit)
+            async with self._gate.alone():
+                return await self._try_again(campaign, held, limit)
+        finally:
+            if held is not None:
+                self._hands.put_down(number, held.picked.batch_no)
 
     async def _try_again(self, campaign: Working, held: Held, limit: int | None) -> tuple[Sending, int]:
         batch_no, attempts, pending, _ = held.picked
         isolate = isolation.is_broken(attempts, pending)
-        if isolate and not self._is_confirmed(campaign.campaign_no, batch_no, pending):
-            await self._forgive(campaign.campaign_no, batch_no)
+        if isolate and not self._hands.is_confirmed(campaign.campaign_no, batch_no, pending):
+            await self._hands.give_back(campaign.campaign_no, batch_no)
             return Sending.GIVEN_BACK, 0
         return await self._try(campaign, held, isolate, limit)
-
-    async def _pick(self, campaign_no: int) -> Held | None:
-        clock = asyncio.get_running_loop().time
-        async with self.database.transaction() as session:
-            began = clock()  # once it has begun: not what it waited for other writers
-            picked = await batches.pick(session, campaign_no)
-        self._strides.picked(clock() - began)
-        return None if picked is None else Held(picked, None)
 
     def _ahead(self, campaign_no: int, held: Held, limit: int | None) -> Ahead | None:
         """What is ready of this batch, and where the next is made so. Paced, or beside other campaigns, it
@@ -314,15 +294,6 @@ class Engine:
         ):
             return None
         return Ahead(self.database, held.ready)
-
-    def _is_confirmed(self, campaign_no: int, batch_no: int, pending: int) -> bool:
-        """Whether a batch stood as it is a second ago too. Workers that pick it at the same moment each count
-        a try before one of them gets it: a batch that is merely wanted must not be taken for a broken one."""
-        batch, at = (campaign_no, batch_no, pending), asyncio.get_running_loop().time()
-        if at - self._suspected.setdefault(batch, at) < self.seconds_to_confirm:
-            return False
-        del self._suspected[batch]
-        return True
 
     async def _try(
         self, campaign: Working, held: Held, isolate: bool, limit: int | None
@@ -343,24 +314,24 @@ class Engine:
             if isinstance(error, ChannelsTaken):
                 self._sharing.add(number)
                 self._apart.add((number, batch_no))
-            await self._forgive(number, batch_no)
+            await self._hands.give_back(number, batch_no)
             return Sending.GIVEN_BACK, 0
         except SenderMissing:
-            await self._forgive(number, batch_no)
+            await self._hands.give_back(number, batch_no)
             await self._pause_without_sender(campaign)
             return Sending.GIVEN_BACK, 0
         except Exception as error:
             too_large = took_too_long(error) and not alone  # then halves may do
             if is_infrastructure(error) and not too_large:
                 # The database may be away still: what it owes is paid when it answers again.
-                self._unforgiven.append((number, batch_no))
+                self._hands.owe(number, batch_no)
                 if waited_too_long(error):
                     return Sending.GIVEN_BACK, 0
                 raise
             log.exception("batch failed", campaign=campaign.campaign_id, batch=batch_no)
             return Sending.FAILED, 0
         except asyncio.CancelledError:  # told to stop: no fault of the batch
-            self._unforgiven.append((number, batch_no))
+            self._hands.owe(number, batch_no)
             raise
         finally:
             ready = None if ahead is None else await ahead.finish()
@@ -368,17 +339,13 @@ class Engine:
         self._sent_at[number] = clock()
         self._strides.learn(number, sent.settled, clock() - began)
         if ahead is not None and ahead.picked is not None:
-            self._held[number] = Held(ahead.picked, ready)
+            self._hands.hold(number, Held(ahead.picked, ready))
         await self.publisher.publish(number)
         await self.database.checkpoint_if_large()
         all_of_it = sent.settled == held.picked.pending
         if all_of_it:
             self._apart.discard((number, batch_no))
         return Sending.LAST if held.picked.last and all_of_it else Sending.SENT, sent.sent
-
-    async def _forgive(self, campaign_no: int, batch_no: int) -> None:
-        async with self.database.transaction() as session:
-            await batches.forgive(session, campaign_no, batch_no)
 
     async def _pause_without_sender(self, campaign: Working) -> None:
         async with self.database.transaction() as session:

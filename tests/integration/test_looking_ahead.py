@@ -76,8 +76,8 @@ async def half_sent(database: Database, monkeypatch: pytest.MonkeyPatch, **given
     await start(database)
     worker = engine(database)
     await worker.turn()
-    assert [held.picked.pending for held in worker._held.values()] == [10]
-    assert [held.ready is not None for held in worker._held.values()] == [True]
+    assert [held.picked.pending for held in worker._hands._ahead.values()] == [10]
+    assert [held.ready is not None for held in worker._hands._ahead.values()] == [True]
     return worker
 
 
@@ -218,7 +218,7 @@ async def test_a_second_after_it_was_read_it_is_read_again(
     """The clock begins before the reading, not when the batch before it was committed."""
     began = ahead.monotonic()
     worker = await half_sent(database, monkeypatch)
-    (held,) = worker._held.values()
+    (held,) = worker._hands._ahead.values()
     assert held.ready is not None and held.ready.seen is not None
     assert began <= held.ready.seen.at
     monkeypatch.setattr(ahead, "monotonic", lambda: held.ready.seen.at + ahead.SECONDS_READY + 0.001)
@@ -245,9 +245,9 @@ async def test_beside_other_campaigns_nothing_is_held(
     held, turn = [], worker._campaign
 
     async def watched(campaign: Any) -> float:
-        held.append((len(worker._held), len(worker._unforgiven)))
+        held.append((len(worker._hands._ahead), len(worker._hands._owed)))
         wait = await turn(campaign)
-        held.append((len(worker._held), len(worker._unforgiven)))
+        held.append((len(worker._hands._ahead), len(worker._hands._owed)))
         if await working(database) > 1:
             assert await tries(database) == 0
         return wait

@@ -35,7 +35,7 @@ def scratch_of(database: Database) -> Scratch:
 
 def staged_ahead(worker: Engine) -> Filled | None:
     """Where what is made ready is staged already."""
-    (held,) = worker._held.values()
+    (held,) = worker._hands._ahead.values()
     assert held.ready is not None and held.ready.entries.alike is not None
     ahead: Filled | None = held.ready.entries.alike.staged_as.ahead
     return ahead

@@ -383,7 +383,7 @@ async def test_a_crash_counts_as_a_try_and_a_database_fault_does_not(
             with contextlib.suppress(Killed):
                 await worker.turn()
         worker._faults.backoff.clear()
-        assert await tries() - len(worker._unforgiven) == counted - 1
+        assert await tries() - len(worker._hands._owed) == counted - 1
     assert (await work(database)).status == "COMPLETED"
 
 
