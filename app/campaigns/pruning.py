@@ -36,7 +36,7 @@ async def clear(database: Database, campaign_no: int) -> None:
             await database.checkpoint_if_large()
     async with database.transaction() as session:
         await changed(session, delete(Plan).where(col(Plan.campaign_no) == campaign_no))
-        await changed(session, delete(Rate).where(col(Rate.scope) == campaign_no))
+        await changed(session, delete(Rate).where(col(Rate.scope).in_([campaign_no, -campaign_no])))
         await changed(session, delete(CampaignSegment).where(col(CampaignSegment.campaign_no) == campaign_no))
         await changed(session, delete(Campaign).where(col(Campaign.campaign_no) == campaign_no))
 

@@ -175,7 +175,8 @@ class Recipient(SQLModel, table=True):
 
 
 class Rate(SQLModel, table=True):
-    """When the next message of a scope may go out: a campaign's number, or 0 for the whole server."""
+    """When the next message of a scope may go out: a campaign's number, or 0 for the whole server. The number
+    made negative: when what the campaign has had of the server's limit is no more than its share."""
 
     __tablename__ = "rates"
 

@@ -71,6 +71,7 @@ class Engine:
     _sent_at: dict[int, float] = field(default_factory=dict)
     _blueprints: Blueprints = field(default_factory=Blueprints)
     _free_at: dict[int, float] = field(default_factory=dict)
+    _shares: dict[int, float] = field(default_factory=dict)  # of the server's limit
     _hands: Hands = field(init=False)
     _sharing: set[int] = field(default_factory=set)  # their batches meet in channels: no use in looking ahead
     _apart: set[tuple[int, int]] = field(default_factory=set)  # batches whose channels were taken
@@ -94,6 +95,7 @@ class Engine:
             working = await queries.working(session)
         self._alone = len(working) == 1
         await self._see({campaign.campaign_no for campaign in working})
+        self._share(working)
         waits, clock = list[float](), asyncio.get_running_loop().time
         look_again = clock() + SECONDS_BETWEEN_LOOKS
         while working:
@@ -109,6 +111,15 @@ class Engine:
             waits.append(await self._turn_of(campaign))
             await asyncio.sleep(0)  # on SQLite nothing else lets housekeeping and signals in
         return min(waits, default=IDLE_SECONDS)
+
+    def _share(self, working: list[Working]) -> None:
+        limits = {
+            campaign.campaign_no: campaign.max_messages_per_second
+            for campaign in working
+            if campaign.status == Status.IN_PROGRESS
+        }
+        limited = self.messages_per_second is not None and len(limits) > 1
+        self._shares = throttle.shares(self.messages_per_second or 0, limits) if limited else {}
 
     async def _turn_of(self, campaign: Working) -> float:
         clock, wait = asyncio.get_running_loop().time, 0.0
@@ -141,7 +152,9 @@ class Engine:
         }
         self._sent_at = {number: at for number, at in self._sent_at.items() if number in running}
         self._free_at = {
-            scope: at for scope, at in self._free_at.items() if scope in running or scope == throttle.SERVER
+            scope: at
+            for scope, at in self._free_at.items()
+            if scope == throttle.SERVER or abs(scope) in running
         }
         self._faults.keep(running)
         self._sharing &= running
@@ -232,17 +245,18 @@ class Engine:
     async def _pace(self, campaign: Working) -> tuple[Reservation | None, float]:
         """The slice that is reserved for this campaign, None if it has no limit; or how long until one may
         be. Of limits that others share only what was seen last is known: it may be later."""
-        limits = throttle.limits_of(
-            campaign.campaign_no, campaign.max_messages_per_second, self.messages_per_second
+        number, clock = campaign.campaign_no, asyncio.get_running_loop().time
+        limits = throttle.Limits(
+            number, campaign.max_messages_per_second, self.messages_per_second, self._shares.get(number)
         )
-        clock = asyncio.get_running_loop().time
-        wait = max((self._free_at.get(scope, 0.0) for scope, _ in limits), default=0.0) - clock()
-        if wait > 0 or not limits:
-            return None, max(0.0, wait)
+        if not limits.by_scope:
+            return None, 0.0
+        wait = limits.wait({scope: self._free_at.get(scope, 0.0) - clock() for scope in limits.by_scope})
+        if wait > 0:
+            return None, wait
         reservation = await throttle.reserve(self.database, limits)
-        for (scope, _), seconds in zip(limits, reservation.waits, strict=True):
-            self._free_at[scope] = clock() + seconds
-        return reservation, 0.0 if reservation.messages else max(reservation.waits)
+        self._free_at |= {scope: clock() + wait for scope, wait in reservation.waits.items()}
+        return reservation, 0.0 if reservation.messages else limits.wait(reservation.waits)
 
     async def _send_slice(self, campaign: Working, reservation: Reservation | None) -> Sending:
         """One batch; of a paced campaign as many batches, or as little of one, as the slice has messages."""

@@ -8,10 +8,15 @@ workers queue. A crash forfeits its slice.
 Over any ten seconds no more goes out than a limit allows for 10.4: a slice is sent at its beginning (0.2 s),
 and whoever comes late gets what was missed in the last 0.2 s too, so that a worker that is busy with other
 campaigns keeps the pace.
+
+Campaigns that run at once under the server's limit each have a share of it, with a row too, which binds
+nobody: it says who comes first. Who has had his share lets the others go before, and takes what they leave.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import inf
 
 from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -22,14 +27,46 @@ from app.database import Database, dialect_of, now
 from app.ledger.models import Rate
 
 SLICE_SECONDS = 0.2
+SLICE_SECONDS_OF_ALL = 0.1  # of the server's limit beside other campaigns, who wait for it meanwhile
 LATEST_SECONDS = 0.2  # what was missed longer ago is forfeited
-# A row that is further ahead was written before the clock was set back: a slice is a message or 0.4 s at
-# most, and no limit is below one a second.
-MOST_AHEAD = timedelta(seconds=2)
+LATEST_SECONDS_OF_A_SHARE = 2.0  # others may have been before it several times
+# Who has not had his share need not wait until the slice of another is over; who has had it lets the others go
+# before, whose workers have all looked by then.
+SECONDS_BEFORE_OTHERS = 0.1
+SECONDS_AFTER_OTHERS = 0.05
+MOST_SECONDS_AHEAD = 2.0  # a slice is a message or 0.4 s at most, and no limit is below one a second
 SERVER = 0  # the scope of CARILLON_MESSAGES_PER_SECOND
 
 
-Limits = tuple[tuple[int, int], ...]  # (scope, messages a second)
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What holds for one campaign, in messages a second: a limit of its own, the server's, and its share of
+    that beside other campaigns. None: there is none."""
+
+    campaign_no: int
+    own: int | None
+    server: int | None
+    share: float | None = None
+
+    @property
+    def by_scope(self) -> Mapping[int, float]:
+        """Those there are, in the order in which their rows are locked."""
+        scopes = (SERVER, self.server), (self.campaign_no, self.own), (share_of(self.campaign_no), self.share)
+        return {scope: limit for scope, limit in scopes if limit is not None}
+
+    def slice(self, missed: float) -> int:
+        """How many messages a slice has, one at least, if so many seconds of each limit were missed."""
+        seconds = SLICE_SECONDS if self.share is None else SLICE_SECONDS_OF_ALL
+        most = (self.own, SLICE_SECONDS), (self.server, seconds)
+        return max(1, int(min(limit * (each + missed) for limit, each in most if limit is not None)))
+
+    def wait(self, waits: Mapping[int, float]) -> float:
+        """In how many seconds a slice may be reserved, by what each scope waits for; not positive: now."""
+        own, server = waits.get(self.campaign_no, -inf), waits.get(SERVER, -inf)
+        if self.share is not None:
+            share = waits.get(share_of(self.campaign_no), 0.0)
+            server = min(max(server - SECONDS_BEFORE_OTHERS, share), server + SECONDS_AFTER_OTHERS)
+        return max(own, server)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,40 +75,65 @@ class Reservation:
 
     messages: int
     limits: Limits
-    waits: tuple[float, ...]
+    waits: Mapping[int, float]
 
 
-def limits_of(campaign_no: int, campaign_limit: int | None, server_limit: int | None) -> Limits:
-    """The limits that hold for a campaign."""
-    return tuple(
-        (scope, limit)
-        for scope, limit in ((SERVER, server_limit), (campaign_no, campaign_limit))
-        if limit is not None
-    )
+def share_of(campaign_no: int) -> int:
+    """The scope of a campaign's share of the server's limit."""
+    return -campaign_no
+
+
+def shares(server_limit: int, limits: Mapping[int, int | None]) -> dict[int, float]:
+    """What each campaign may have of the server's limit, by the limits of their own: who needs less than an
+    equal part leaves the rest to the others, in equal parts (max-min fairness)."""
+    left, found = float(server_limit), dict[int, float]()
+    by_need = sorted(limits, key=lambda number: limits[number] or server_limit)
+    for before, number in enumerate(by_need):
+        found[number] = min(float(limits[number] or server_limit), left / (len(by_need) - before))
+        left -= found[number]
+    return found
+
+
+def grant(limits: Limits, rows: Mapping[int, float]) -> tuple[int, dict[int, float]]:
+    """How many messages may be sent now, and in how many seconds each scope has more then. Pure.
+
+    `rows` says in how many seconds each had more before, negative if it was due already.
+    """
+    waits = {scope: _wait(limits, scope, rows[scope]) for scope in limits.by_scope}
+    if limits.wait(waits) > 0:
+        return 0, waits
+    missed = max(0.0, -max(wait for scope, wait in waits.items() if scope >= SERVER))
+    messages = limits.slice(missed)
+    return messages, {scope: waits[scope] + messages / limit for scope, limit in limits.by_scope.items()}
+
+
+def _wait(limits: Limits, scope: int, row: float) -> float:
+    latest, most_ahead = LATEST_SECONDS, MOST_SECONDS_AHEAD
+    if scope < SERVER:
+        latest = LATEST_SECONDS_OF_A_SHARE
+        most_ahead = max(most_ahead, 2 * limits.slice(LATEST_SECONDS) / (limits.share or 1.0))
+    # A row that is further ahead was written before the clock was set back, or when the share was smaller.
+    return 0.0 if row > most_ahead else max(-latest, row)
 
 
 async def reserve(database: Database, limits: Limits) -> Reservation:
-    """Reserves the next slice if its time has come: 0.2 s of the slowest limit, but one message at least."""
+    """Reserves the next slice if its time has come."""
     async with database.transaction() as session:
         at = await now(session)
-        starts = [await _next_start(session, scope, at) for scope, _ in limits]
-        messages = 0
-        if (start := max(starts)) <= at:
-            seconds = SLICE_SECONDS + (at - start).total_seconds()
-            messages = max(1, int(min(limit for _, limit in limits) * seconds))
-            for number, (scope, limit) in enumerate(limits):
-                starts[number] += timedelta(seconds=messages / limit)
-                await _set(session, scope, starts[number])
-    return Reservation(messages, limits, tuple((start - at).total_seconds() for start in starts))
+        rows = {scope: (await _next_at(session, scope, at) - at).total_seconds() for scope in limits.by_scope}
+        messages, waits = grant(limits, rows)
+        if messages:
+            for scope, wait in waits.items():
+                await _set(session, scope, at + timedelta(seconds=wait))
+    return Reservation(messages, limits, waits)
 
 
-async def _next_start(session: AsyncSession, scope: int, at: datetime) -> datetime:
+async def _next_at(session: AsyncSession, scope: int, at: datetime) -> datetime:
     """When the next message of the scope may go out, its row locked."""
     make = sqlite.insert if dialect_of(session) == "sqlite" else postgresql.insert
     await session.execute(make(Rate).values(scope=scope, next_at=at).on_conflict_do_nothing())
     held = await session.execute(select(col(Rate.next_at)).where(col(Rate.scope) == scope).with_for_update())
-    next_at = held.scalar_one()
-    return at if next_at > at + MOST_AHEAD else max(at - timedelta(seconds=LATEST_SECONDS), next_at)
+    return held.scalar_one()
 
 
 async def give_back(database: Database, reservation: Reservation, unused: int) -> None:
@@ -79,7 +141,7 @@ async def give_back(database: Database, reservation: Reservation, unused: int) -
     if unused <= 0:
         return
     async with database.transaction() as session:
-        for scope, limit in reservation.limits:
+        for scope, limit in reservation.limits.by_scope.items():
             held = await session.execute(
                 select(col(Rate.next_at)).where(col(Rate.scope) == scope).with_for_update()
             )

@@ -18,7 +18,7 @@ from app.database import Database, took_too_long
 from app.errors import QuotaExceeded
 from app.ledger.models import Batch, Plan, Rate, Recipient
 from app.segments import service as segments
-from app.sending import audience, batches, faults, isolation, opening, planning
+from app.sending import audience, batches, faults, isolation, opening, planning, throttle
 from app.sending import outcomes as deciding
 from app.usage import service as usage
 from app.users.models import User
@@ -591,6 +591,36 @@ async def test_a_raised_pace_takes_effect_at_once(database: Database) -> None:
         await service.update(session, "news", {"max_messages_per_second": None})
     assert await worker.turn() == 0.0
     assert (await work(database)).status == "COMPLETED"
+
+
+async def test_a_paced_campaign_goes_before_one_that_may_have_all_of_the_servers_limit(
+    database: Database,
+) -> None:
+    """It had a tenth of its pace, or nothing: whoever came first took the server's whole slice each time."""
+    people = [f"u{n:03d}" for n in range(300)]
+    await add_users(database, ["sender", *people])
+    await create(database, "all", user_ids=people)
+    await create(database, "few", user_ids=people, max_messages_per_second=20)
+    worker = engine(database, messages_per_second=100)
+    every, few = await start(database, "all"), await start(database, "few")
+    while not (await books(database, every)).sent:
+        await worker.turn()
+    waits = {
+        throttle.SERVER: 0.09,  # the slice of the other one, which has had its share
+        throttle.share_of(every.campaign_no): 1.5,
+        few.campaign_no: 0.0,
+        throttle.share_of(few.campaign_no): 0.0,
+    }
+    async with database.transaction() as session:
+        at = datetime.now(UTC)
+        for scope, seconds in waits.items():
+            await session.merge(Rate(scope=scope, next_at=at + timedelta(seconds=seconds)))
+    worker, before = engine(database, messages_per_second=100), (await books(database, few)).sent
+    await worker.turn()
+    assert (await books(database, few)).sent > before
+    async with database.read() as session:
+        scopes = set((await session.execute(select(col(Rate.scope)))).scalars())
+    assert scopes == waits.keys()
 
 
 async def test_a_clock_that_was_set_back_does_not_stop_a_paced_campaign(database: Database) -> None:

@@ -10,13 +10,13 @@ from sqlmodel import col
 from app.campaigns import pruning, queries
 from app.campaigns.models import Campaign, CampaignSegment, CampaignTarget
 from app.campaigns.states import Status
-from app.database import Database
+from app.database import Database, now
 from app.errors import AppError, Conflict, Invalid, InvalidInput
 from app.ledger.models import Batch, BatchRead, BatchReason, BatchTargets, Plan, Rate, Recipient
 from app.messages.models import Message
 from app.segments import service as segments
 from app.segments.models import Segment, SegmentTarget
-from app.sending import planning
+from app.sending import planning, throttle
 from app.sending.planning import Planning, plan_chunk
 from tests.integration.campaigning import add_channel, add_list, add_users, books, create, read, start
 from tests.semantics.acting import act, in_status, release, schedule
@@ -212,6 +212,7 @@ async def test_deleting_removes_the_campaign_and_its_ledger_in_chunks_and_messag
     )
     async with database.transaction() as session:
         session.add(BatchRead(campaign_no=campaign.campaign_no, batch_no=1, users_read=1))
+        session.add(Rate(scope=throttle.share_of(campaign.campaign_no), next_at=await now(session)))
     await act(database, "remove")
     async with database.read() as session:
         assert await queries.by_id(session, "news") is None  # at once
