@@ -30,7 +30,7 @@ SLICE_SECONDS = 0.2
 SLICE_SECONDS_OF_ALL = 0.1  # of the server's limit beside other campaigns, who wait for it meanwhile
 LATEST_SECONDS = 0.2  # what was missed longer ago is forfeited
 LATEST_SECONDS_OF_A_SHARE = 2.0  # others may have been before it several times
-# Who has not had his share need not wait until the slice of another is over; who has had it lets the others go
+# Who has not had his share need not wait until the slice of another is over; who has had it lets others go
 # before, whose workers have all looked by then.
 SECONDS_BEFORE_OTHERS = 0.1
 SECONDS_AFTER_OTHERS = 0.05
