@@ -264,7 +264,7 @@ class Engine:
             return (await self._send_batch(campaign, None))[0]
         left, outcome, went_well = reservation.messages, Sending.SENT, (Sending.SENT, Sending.LAST)
         clock = asyncio.get_running_loop().time
-        until = clock() + throttle.SLICE_SECONDS
+        until = clock() + reservation.limits.longest
         while left > 0 and outcome in went_well and clock() < until and not self.stopping.is_set():
             outcome, settled = await self._send_batch(campaign, left)
             left -= settled

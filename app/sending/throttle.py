@@ -27,7 +27,7 @@ from app.database import Database, dialect_of, now
 from app.ledger.models import Rate
 
 SLICE_SECONDS = 0.2
-SLICE_SECONDS_OF_ALL = 0.1  # of the server's limit beside other campaigns, who wait for it meanwhile
+SLICE_SECONDS_BESIDE_OTHERS = 0.1  # of the server's limit, for which they wait meanwhile
 LATEST_SECONDS = 0.2  # what was missed longer ago is forfeited
 LATEST_SECONDS_OF_A_SHARE = 2.0  # others may have been before it several times
 # Who has not had his share need not wait until the slice of another is over; who has had it lets others go
@@ -54,10 +54,14 @@ class Limits:
         scopes = (SERVER, self.server), (self.campaign_no, self.own), (share_of(self.campaign_no), self.share)
         return {scope: limit for scope, limit in scopes if limit is not None}
 
+    @property
+    def longest(self) -> float:
+        """For how many seconds others may be kept waiting by a slice."""
+        return SLICE_SECONDS if self.share is None else SLICE_SECONDS_BESIDE_OTHERS
+
     def slice(self, missed: float) -> int:
         """How many messages a slice has, one at least, if so many seconds of each limit were missed."""
-        seconds = SLICE_SECONDS if self.share is None else SLICE_SECONDS_OF_ALL
-        most = (self.own, SLICE_SECONDS), (self.server, seconds)
+        most = (self.own, SLICE_SECONDS), (self.server, self.longest)
         return max(1, int(min(limit * (each + missed) for limit, each in most if limit is not None)))
 
     def wait(self, waits: Mapping[int, float]) -> float:
