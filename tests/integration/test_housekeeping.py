@@ -53,10 +53,12 @@ async def running(*loops: Callable[[asyncio.Event], Awaitable[None]]) -> AsyncIt
     """These, until the block ends."""
     stopping = asyncio.Event()
     tasks = [asyncio.ensure_future(loop(stopping)) for loop in loops]
-    yield
-    stopping.set()
-    async with asyncio.timeout(PATIENCE):
-        await asyncio.gather(*tasks)
+    try:
+        yield
+    finally:  # what is left at work by a test that fails fails another one
+        stopping.set()
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*tasks)
 
 
 async def until(found: Callable[[], Awaitable[bool]]) -> None:
