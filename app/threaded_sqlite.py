@@ -6,6 +6,7 @@ statement, which took longer than most statements.
 """
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -64,13 +65,15 @@ class ThreadedConnection(InlineConnection):
         return ThreadedCursor(self._open.cursor(), self)
 
     async def elsewhere(self, call: Callable[[], T]) -> T:
-        """What `call` returns in a thread."""
+        """What `call` returns in a thread. Cancelled, however often, it ends once that has ended: until then
+        the connection is the thread's."""
         running = asyncio.get_running_loop().run_in_executor(self._threads, call)
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
             while not running.done():  # it may have to begin first
                 self._open.interrupt()
-                await asyncio.wait([running], timeout=SECONDS_BETWEEN_INTERRUPTS)
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([running], timeout=SECONDS_BETWEEN_INTERRUPTS)
             running.exception()  # nobody wants to know
             raise

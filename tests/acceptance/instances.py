@@ -83,12 +83,12 @@ class Carillon:
                 start_new_session=True,
             )
 
-    def start(self, seconds: float = 30.0) -> None:
+    def start(self, seconds: float = PATIENCE) -> None:
         """Starts `carillon run` and waits until it is ready."""
         self.launch()
         self.wait_until_ready(seconds)
 
-    def wait_until_ready(self, seconds: float = 30.0) -> None:
+    def wait_until_ready(self, seconds: float = PATIENCE) -> None:
         """Waits until /readyz answers 200."""
         assert self.process is not None
         running = self.process

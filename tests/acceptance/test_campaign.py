@@ -12,7 +12,7 @@ from app.campaigns import queries
 from app.database import Database
 from app.ledger.verification import audit
 from tests.acceptance.conftest import Instances
-from tests.acceptance.instances import Carillon
+from tests.acceptance.instances import PATIENCE, Carillon
 from tests.integration.campaigning import add_users
 
 CREATE = """mutation ($input: CreateCampaignInput!) {
@@ -86,7 +86,7 @@ async def test_a_campaign_is_created_started_watched_and_read(running: Carillon)
     while not seen:
         await asyncio.sleep(0.01)
     await start(running)
-    await asyncio.wait_for(watching, 30)  # the subscription ends by itself, with the terminal state
+    await asyncio.wait_for(watching, PATIENCE)  # the subscription ends by itself, with the terminal state
 
     assert seen[0]["status"] == "DRAFT"
     assert seen[-1] == {

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.acceptance.conftest import Instances
-from tests.acceptance.instances import Carillon, until
+from tests.acceptance.instances import PATIENCE, Carillon, until
 
 SECONDS_TO_START = 3.0
 WAITS_FOR_AN_HOUR = """
@@ -66,7 +66,7 @@ def test_a_second_signal_does_not_wait(server: Carillon) -> None:
     _suspend_worker(server)
     assert server.process is not None
     server.process.send_signal(signal.SIGINT)
-    until(10, "stopping", lambda: "stopping" in server.log())
+    until(PATIENCE, "stopping", lambda: "stopping" in server.log())
 
     assert server.stop(signal.SIGINT) == 0
 
@@ -118,7 +118,7 @@ def test_what_dies_is_started_again(server: Carillon) -> None:
     }
 
     for words, pid in dead.items():
-        until(15, f"a successor of {words}", lambda: server.pid_of(words) not in (None, pid))  # noqa: B023
+        until(PATIENCE, f"a successor of {words}", lambda: server.pid_of(words) not in (None, pid))  # noqa: B023
     server.wait_until_ready()
     assert server.stop() == 0
 
@@ -128,21 +128,21 @@ def test_a_sender_that_is_stuck_is_replaced(server: Carillon) -> None:
 
     stuck = _suspend_worker(server)
 
-    until(15, "a successor", lambda: server.pid_of("app.child worker") not in (None, stuck))
+    until(PATIENCE, "a successor", lambda: server.pid_of("app.child worker") not in (None, stuck))
     assert "does not answer" in server.log()
 
 
 async def test_the_first_start_shows_a_key_and_the_second_is_quick(instances: Instances) -> None:
     server = instances(environment={"CARILLON_ADMIN_KEY": ""})
     server.start()
-    server.admin_key = until(5, "the key", server.shown_key)
+    server.admin_key = until(PATIENCE, "the key", server.shown_key)
     assert await server.graphql("{ viewer { role } }") == {"viewer": {"role": "ADMIN"}}
     server.stop()
     first = server.log()
 
     server.start()
 
-    until(5, "the greeting", lambda: server.log().count("Carillon runs at") == 2)
+    until(PATIENCE, "the greeting", lambda: server.log().count("Carillon runs at") == 2)
     assert "Admin key" not in server.log()[len(first) :]
     assert "carillon keys create --role admin" in server.log()
 

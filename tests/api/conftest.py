@@ -23,6 +23,8 @@ from app.server import Server
 from app.settings import Settings, load
 from app.wire import Config
 
+PATIENCE = 60.0  # for what a busy machine delays, and no test is about
+
 
 @pytest.fixture(scope="session")
 def valkey_url(short_tmp: Path) -> Iterator[str]:
@@ -96,11 +98,11 @@ async def address(settings: Settings, valkey_url: str) -> AsyncIterator[str]:
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
     """A client for anything that is not an ordinary operation."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE)) as session:
         yield session
 
 
-async def eventually(check: Callable[[], Awaitable[bool]], within: float = 5.0) -> None:
+async def eventually(check: Callable[[], Awaitable[bool]], within: float = PATIENCE) -> None:
     """Waits until `check` holds."""
     async with asyncio.timeout(within):
         while True:
@@ -167,12 +169,12 @@ class Subscription:
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.socket = socket
 
-    async def message(self, within: float = 10.0) -> dict[str, Any]:
+    async def message(self, within: float = PATIENCE) -> dict[str, Any]:
         """The next message, whatever it is."""
         message: dict[str, Any] = json.loads(await self.socket.receive_str(timeout=within))
         return message
 
-    async def next(self, within: float = 10.0) -> dict[str, Any]:
+    async def next(self, within: float = PATIENCE) -> dict[str, Any]:
         """The data of the next result."""
         message = await self.message(within)
         assert message["type"] == "next", message

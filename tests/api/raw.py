@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.api.conftest import PATIENCE
+
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA
 
 
@@ -30,7 +32,7 @@ class Raw:
         """Everything that comes until the server closes."""
         found = bytearray()
         with contextlib.suppress(ConnectionError):
-            while piece := await asyncio.wait_for(self.reader.read(65_536), 10):
+            while piece := await asyncio.wait_for(self.reader.read(65_536), PATIENCE):
                 found += piece
         return bytes(found)
 
@@ -43,7 +45,7 @@ class Raw:
         """The code of the frame that closes a WebSocket; 0 if there is none."""
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
-                first, size = await asyncio.wait_for(self.reader.readexactly(2), 10)
+                first, size = await asyncio.wait_for(self.reader.readexactly(2), PATIENCE)
                 if size == 126:
                     (size,) = struct.unpack("!H", await self.reader.readexactly(2))
                 elif size == 127:

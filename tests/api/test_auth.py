@@ -14,7 +14,7 @@ from app.keys.models import ApiKey
 from app.keys.roles import Role
 from app.keys.secrets import hash_of
 from app.schema import schema
-from tests.api.conftest import Client, eventually
+from tests.api.conftest import PATIENCE, Client, eventually
 
 CREATE = """mutation ($input: CreateApiKeyInput!) {
   createApiKey(input: $input) {
@@ -191,5 +191,5 @@ async def test_a_revoked_key_ends_its_open_connections(client: Client, viewer: C
         keys = (await client.data("{ apiKeys { keyId role } }"))["apiKeys"]
         revoked = next(key["keyId"] for key in keys if key["role"] == Role.VIEWER.value)
         await client.data(REVOKE, input={"keyId": revoked})
-        closing = await socket.receive(timeout=10)
+        closing = await socket.receive(timeout=PATIENCE)
         assert (closing.type, closing.data) == (aiohttp.WSMsgType.CLOSE, 4403)

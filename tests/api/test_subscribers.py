@@ -25,7 +25,7 @@ from app.keys.roles import Role
 from app.keys.secrets import hash_of
 from app.settings import Settings
 from tests.api.campaigns import STATS, Campaigns, people, send_everything
-from tests.api.conftest import Client, Subscription, eventually, new_key, serving
+from tests.api.conftest import PATIENCE, Client, Subscription, eventually, new_key, serving
 
 ONE = f"""subscription ($id: String!) {{
   campaignUpdated(campaignId: $id) {{ campaignId name status allowedActions {STATS} }} }}"""
@@ -142,7 +142,7 @@ async def test_event_streams_and_websockets_share(
 
 
 async def _event(stream: Any) -> bytes:
-    event: bytes = await asyncio.wait_for(stream.content.readuntil(b"\n\n"), 10)
+    event: bytes = await asyncio.wait_for(stream.content.readuntil(b"\n\n"), PATIENCE)
     return event
 
 
@@ -263,7 +263,7 @@ async def test_a_refusal_is_everybodys_own_error(client: Client, campaigns: Camp
         for name in ("x", "y"):
             payload = {"query": ONE, "variables": {"id": "nobody"}}
             await ws.send_json({"id": name, "type": "subscribe", "payload": payload})
-        told = [json.loads(await ws.receive_str(timeout=10)) for _ in range(2)]
+        told = [json.loads(await ws.receive_str(timeout=PATIENCE)) for _ in range(2)]
     assert {message["id"] for message in told} == {"x", "y"}
     for message in told:
         errors = message["payload"] if message["type"] == "error" else message["payload"]["errors"]
@@ -321,7 +321,7 @@ async def test_a_revoked_key_ends_its_own_subscriptions_only(
             key = await queries.by_hash(session, hash_of(other.key))
             assert key is not None
             await keys.revoke(session, key.key_id)
-        assert (await others.socket.receive(timeout=10)).data == 4403
+        assert (await others.socket.receive(timeout=PATIENCE)).data == 4403
         await campaigns.done("update", campaignId="c", name="on")
         assert (await state(mine))["name"] == "on"
 
@@ -403,7 +403,7 @@ class Deaf:
     async def _until(self, expected: bytes) -> None:
         received, loop = b"", asyncio.get_running_loop()
         while expected not in received:
-            received += await asyncio.wait_for(loop.sock_recv(self.socket, 1_000), 10)
+            received += await asyncio.wait_for(loop.sock_recv(self.socket, 1_000), PATIENCE)
 
 
 async def test_who_stops_reading_costs_no_memory_and_is_cut_off(

@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import io
 import json
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,10 +12,10 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import text
 
-from app import heartbeats
+from app import health, heartbeats
 from app.database import Database
 from app.settings import Settings
-from tests.api.conftest import Client, serving
+from tests.api.conftest import PATIENCE, Client, serving
 
 GRAPHQL = "application/graphql-response+json"
 JSON = "application/json"
@@ -346,14 +345,13 @@ async def test_health_needs_no_key(
 
 
 async def test_without_a_queue_the_process_lives_and_says_what_is_missing(
-    settings: Settings, http: aiohttp.ClientSession, admin_key: str
+    settings: Settings, http: aiohttp.ClientSession, admin_key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(health, "SECONDS_TO_ANSWER", PATIENCE)  # the database may take its time
     async with serving(settings, "unix:///nowhere/valkey.sock") as address:
-        begun = time.monotonic()
         async with http.get(f"{address}/readyz") as response:
             assert response.status == 503
             assert set((await response.json())["missing"]) == {"queue", "worker"}
-        assert time.monotonic() - begun < 2
         assert await Client(http, address, admin_key).data("{ __typename }") == {"__typename": "Query"}
 
 

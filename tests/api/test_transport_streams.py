@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
@@ -14,13 +13,14 @@ import pytest
 import strawberry
 from strawberry.schema.config import StrawberryConfig
 
+from app import wire
 from app.graphql.context import Info
 from app.graphql.execution import Admitted, CarillonSchema
 from app.graphql.fields import query, subscription
 from app.graphql.loaders import Loader
 from app.graphql.scalars import SCALARS
 from app.settings import Settings
-from tests.api.conftest import Client, eventually, serving
+from tests.api.conftest import PATIENCE, Client, eventually, serving
 from tests.api.raw import PING, PONG, Raw, connected, frame, text, upgraded
 
 reads: list[str] = []
@@ -107,7 +107,7 @@ async def socket(client: Client) -> AsyncIterator[aiohttp.ClientWebSocketRespons
 
 async def closed(socket: aiohttp.ClientWebSocketResponse) -> int:
     """The code that the server closes with, next."""
-    message = await socket.receive(timeout=5)
+    message = await socket.receive(timeout=PATIENCE)
     assert message.type is aiohttp.WSMsgType.CLOSE, message
     code: int = message.data
     return code
@@ -376,7 +376,12 @@ async def test_stopping_ends_open_streams_at_once(
     http: aiohttp.ClientSession,
     admin_key: str,
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Open connections get a second; streams are not among those that have to be cut after it, which is said
+    in the log."""
+    assert wire.SECONDS_FOR_OPEN_CONNECTIONS == 1
+    monkeypatch.setattr(wire, "SECONDS_FOR_OPEN_CONNECTIONS", PATIENCE)
     async with serving(settings, valkey_url) as address:
         client = Client(http, address, admin_key)
         socket = await http.ws_connect(
@@ -387,8 +392,6 @@ async def test_stopping_ends_open_streams_at_once(
         assert [(await socket.receive_json())["type"] for _ in range(2)] == ["connection_ack", "next"]
         stream = await open_stream(client, 'subscription { silence(name: "sse") { number } }')
         assert await stream.content.readline() == b"event: next\n"
-        begun = time.monotonic()
-    assert time.monotonic() - begun < 1
     assert sorted(ended) == ["sse", "ws"]
     assert await closed(socket) == 1012  # clients come back after this one
     assert b"complete" not in await stream.read()
@@ -443,7 +446,7 @@ async def test_a_reader_that_stops_is_cut_off(settings: Settings, valkey_url: st
                 await eventually(lambda: has_begun(name))  # noqa: B023
                 assert isinstance(raw.writer.transport, asyncio.ReadTransport)
                 raw.writer.transport.pause_reading()
-                await eventually(lambda: has_ended(name), within=10)  # noqa: B023
+                await eventually(lambda: has_ended(name))  # noqa: B023
             assert flooded[name] < 30_000_000  # what the kernel's buffers took
 
 

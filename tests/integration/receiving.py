@@ -139,7 +139,7 @@ def allowing(**given: Any) -> Settings:
         **{
             "webhook_allow_http": True,
             "webhook_allowed_networks": "127.0.0.0/8",
-            "webhook_timeout_seconds": 5,
+            "webhook_timeout_seconds": 60,  # who is to be too slow is given a second
             **given,
         }
     )

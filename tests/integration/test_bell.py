@@ -10,7 +10,7 @@ from redis import Redis
 
 from app import valkey
 from app.queue import BELL, QUEUE, Doorbell, Job
-from tests.acceptance.instances import until
+from tests.acceptance.instances import PATIENCE, until
 from workers import main as worker_program
 from workers import segments
 from workers.main import hear_bell, listen
@@ -54,7 +54,7 @@ async def listening(url: str, number: int) -> None:
     with Redis.from_url(url) as redis:
         all_there = {BELL.encode(): number}
         await asyncio.to_thread(
-            until, 20, "they listen", lambda: dict(redis.pubsub_numsub(BELL)) == all_there
+            until, PATIENCE, "they listen", lambda: dict(redis.pubsub_numsub(BELL)) == all_there
         )
 
 
@@ -66,7 +66,7 @@ async def ring(url: str, *jobs: Job) -> None:
 
 
 async def woken(*sleepers: Sleeper) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         for sleeper in sleepers:
             await sleeper.woken.wait()
 
@@ -135,7 +135,7 @@ async def test_a_job_for_one_is_taken_as_soon_as_it_is_rung_for(
     async with one_that_counts(queue.url, monkeypatch) as worker:
         for _ in range(3):
             await ring(queue.url, Job.COUNT_SEGMENTS)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 await worker.asked.wait()
             worker.asked.clear()
 
@@ -147,7 +147,7 @@ async def test_a_job_whose_ring_nobody_heard_is_taken_by_looking(
     monkeypatch.setattr("app.queue.BELL", "carillon:nobody")
     async with one_that_counts(queue.url, monkeypatch) as worker:
         await ring(queue.url, Job.COUNT_SEGMENTS)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await worker.asked.wait()
 
 
@@ -155,10 +155,10 @@ async def test_of_a_job_for_one_is_told_once_it_is_there(queue: valkey.Server) -
     """Whoever looks before would miss it, and look again a second later."""
     with Redis.from_url(queue.url) as redis, redis.pubsub() as pubsub:
         pubsub.subscribe(BELL)
-        assert pubsub.get_message(timeout=20)["type"] == "subscribe"
+        assert pubsub.get_message(timeout=PATIENCE)["type"] == "subscribe"
 
         def heard() -> tuple[bytes, int]:
-            return pubsub.get_message(timeout=20)["data"], redis.zcard(QUEUE)
+            return pubsub.get_message(timeout=PATIENCE)["data"], redis.zcard(QUEUE)
 
         hearing = asyncio.create_task(asyncio.to_thread(heard))
         await ring(queue.url, Job.COUNT_SEGMENTS)

@@ -68,8 +68,9 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 
 async def half_sent(database: Database, monkeypatch: pytest.MonkeyPatch, **given: Any) -> Engine:
-    """The engine after the first of two batches, the second made ready."""
+    """The engine after the first of two batches, the second made ready; it does not become old by itself."""
     monkeypatch.setattr(planning, "BATCH", 10)
+    monkeypatch.setattr(ahead, "SECONDS_READY", 600.0)
     await add_users(database, ["sender", "agent", *FIRST, *SECOND[2:]])
     await add_users(database, ["gone"], deactivated_at=LATER)
     await create(database, user_ids=[*FIRST, *SECOND], **given)
@@ -216,6 +217,7 @@ async def test_a_second_after_it_was_read_it_is_read_again(
     database: Database, monkeypatch: pytest.MonkeyPatch, used: list[bool]
 ) -> None:
     """The clock begins before the reading, not when the batch before it was committed."""
+    assert ahead.SECONDS_READY == 1
     began = ahead.monotonic()
     worker = await half_sent(database, monkeypatch)
     (held,) = worker._hands._ahead.values()

@@ -1,7 +1,9 @@
 """Reading: what SQLite does in threads, and which connections of PostgreSQL are looked at first."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -9,6 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from app.database import Database
+from app.threaded_sqlite import ThreadedConnection
 from tests.api.counting import statements
 
 COUNTED = (
@@ -42,6 +45,26 @@ async def test_a_read_that_nobody_waits_for_is_interrupted_and_its_connection_us
                 await reading
     async with database.read() as session:
         assert (await session.execute(text("SELECT 1"))).scalar_one() == 1
+
+
+async def test_who_is_cancelled_again_and_again_leaves_no_statement_behind(tmp_path: Path) -> None:
+    """It would run on the connection of whoever has that next. A deadline and a client that goes cancel the
+    same read twice."""
+    gate, ended = threading.Event(), list[str]()
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(gate.wait)  # so that the statement has to wait for its thread
+        connection = await ThreadedConnection.opened(str(tmp_path / "empty.db"), threads)
+        asking = asyncio.create_task(connection.elsewhere(lambda: ended.append("the statement")))
+        for _ in range(10):
+            await asyncio.sleep(0)
+            asking.cancel()
+        left = asking.done()
+        gate.set()
+        assert not left
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert ended == ["the statement"]
+        await connection.close()
 
 
 async def test_a_statement_does_not_hold_the_event_loop_up(database: Database) -> None:

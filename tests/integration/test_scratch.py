@@ -10,7 +10,7 @@ import pytest
 from app import scratch
 from app.database import Database
 from app.scratch import Filled, Scratch
-from app.sending import planning
+from app.sending import ahead, planning
 from app.sending.engine import Engine
 from tests.integration.campaigning import add_users, books, create, engine, messages, start, work
 
@@ -42,8 +42,9 @@ def staged_ahead(worker: Engine) -> Filled | None:
 
 
 async def second_staged(database: Database, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """The engine after the first of three batches."""
+    """The engine after the first of three batches; what is ready does not become old by itself."""
     monkeypatch.setattr(planning, "BATCH", 10)
+    monkeypatch.setattr(ahead, "SECONDS_READY", 600.0)
     await add_users(database, ["sender", *USERS])
     await create(database, user_ids=USERS)
     await start(database)

@@ -196,7 +196,7 @@ async def test_a_user_who_is_created_between_looking_and_writing_locks_nobody_up
 
     monkeypatch.setattr(queries, "all_exist", looks_and_waits)
     first = upsert(database, {"user_id": "d", "name": "x"}, {"user_id": "c", "name": "x"})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asyncio.gather(first, comes_between())
     users = [await stored(database, user_id) for user_id in "cd"]
     await database.close()

@@ -13,7 +13,7 @@ from redis import Redis
 from app import valkey
 from app.exits import ExitCode, Stop
 from app.settings import load
-from tests.acceptance.instances import until
+from tests.acceptance.instances import PATIENCE, until
 
 
 def client(server: valkey.Server) -> "Redis[str]":
@@ -62,7 +62,7 @@ def test_a_stale_socket_is_no_obstacle(directory: Path) -> None:
 
     again = valkey.start(directory)
 
-    assert again.answers()
+    until(PATIENCE, "an answer", again.answers)
     again.stop()
 
 
@@ -74,7 +74,7 @@ def test_a_directory_belongs_to_one_server(directory: Path, monkeypatch: pytest.
         valkey.start(directory)
 
     assert refused.value.code == ExitCode.DATA_DIR_IN_USE
-    assert server.answers()
+    until(PATIENCE, "an answer", server.answers)
     server.stop()
 
 
@@ -148,12 +148,12 @@ def test_it_ends_with_whoever_started_it(directory: Path) -> None:
     assert parent.stdout is not None
     parent.stdout.readline()
     path = valkey.socket_path(directory)
-    assert valkey.ping(path)
+    until(PATIENCE, "an answer", lambda: valkey.ping(path))
 
     parent.send_signal(signal.SIGKILL)
     parent.communicate()
 
-    until(5, "the end of the server", lambda: not valkey.ping(path))
+    until(PATIENCE, "the end of the server", lambda: not valkey.ping(path))
 
 
 def test_the_url_that_is_set_wins(tmp_path: Path) -> None:

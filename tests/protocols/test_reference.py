@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from tests import npm
-from tests.acceptance.instances import until
+from tests.acceptance.instances import PATIENCE, until
 from tests.protocols.conftest import Judges
 
 CREATE = """mutation ($id: String!) {
@@ -52,4 +52,4 @@ def test_the_reference_client_comes_back(judges: Judges, protocol: str, number: 
             assert client.wait(10) == 0
         finally:
             client.kill()
-    until(10, "ready again", server.is_ready)
+    until(PATIENCE, "ready again", server.is_ready)

@@ -129,7 +129,7 @@ async def at_once(
         await queries.locked(holder, "news")
         tasks = [asyncio.create_task(call) for call in calls]
         if database.dialect == "postgresql":
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while await _waiting(database) < len(tasks):
                     await asyncio.sleep(0)
     results = await asyncio.gather(*tasks, return_exceptions=True)

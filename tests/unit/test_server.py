@@ -30,21 +30,21 @@ async def test_a_signal_ends_the_wait(
 ) -> None:
     monkeypatch.setattr(program, "SECONDS_BETWEEN_DATES", 3_600)
     asyncio.get_running_loop().call_later(seconds, os.kill, os.getpid(), signal.SIGUSR1)
-    await asyncio.wait_for(server.main_loop(), 20)
+    await asyncio.wait_for(server.main_loop(), 60)
 
 
 async def test_so_does_one_that_came_before(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "SECONDS_BETWEEN_DATES", 3_600)
     os.kill(os.getpid(), signal.SIGUSR1)
-    await asyncio.wait_for(server.main_loop(), 20)
+    await asyncio.wait_for(server.main_loop(), 60)
 
 
 async def test_answers_carry_the_time_of_this_second(server: Server) -> None:
     running = asyncio.create_task(server.main_loop())
     dates = set[bytes]()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(dates) < 3:
             await asyncio.sleep(0.05)
             dates.add(dict(server.server_state.default_headers)[b"date"])
     os.kill(os.getpid(), signal.SIGUSR1)
-    await asyncio.wait_for(running, 20)
+    await asyncio.wait_for(running, 60)
