@@ -186,7 +186,7 @@ class Carillon:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=5 * PATIENCE,
             check=False,
         )
         assert not check or done.returncode == 0, (

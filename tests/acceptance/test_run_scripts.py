@@ -28,7 +28,7 @@ def run(clone: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
         cwd=clone.parent,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

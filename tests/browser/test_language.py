@@ -71,7 +71,7 @@ def told(program: str, given: Any) -> Any:
         input=json.dumps(given),
         stdout=subprocess.PIPE,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     return json.loads(done.stdout)
