@@ -6,6 +6,7 @@ from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -34,8 +35,21 @@ def _database_url(url: str) -> str:
 
 
 def _redis_url(url: str) -> str:
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("write redis://host:6379/0, rediss://host:6379/0 or unix:///path/to.sock")
+    wrong = ValueError("write redis://host:6379/0, rediss://host:6379/0 or unix:///path/to.sock")
+    try:
+        parts = urlsplit(url)
+        databases = parse_qs(parts.query).get("db", [])
+        usable = parts.port is None or parts.port > 0
+    except ValueError as error:
+        raise wrong from error
+    if parts.scheme == "unix":
+        usable = len(parts.path) > 1
+    elif parts.scheme in ("redis", "rediss"):
+        databases.append(parts.path.removeprefix("/") or "0")
+    else:
+        usable = False
+    if not usable or not all(number.isascii() and number.isdigit() for number in databases):
+        raise wrong
     return url
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from app.queue import redis_settings
 from app.settings import SettingsError, load, unknown
 
 
@@ -80,6 +81,11 @@ def test_settings_do_not_change() -> None:
         ("database_url", "mysql://host/name", "sqlite:///path/file.db and postgresql://"),
         ("database_url", "nothing", "not a database URL"),
         ("redis_url", "localhost:6379", "redis://host:6379/0"),
+        ("redis_url", "redis://host:6379/x", "redis://host:6379/0"),
+        ("redis_url", "redis://host:6379/0/1", "redis://host:6379/0"),
+        ("redis_url", "redis://host:70000/0", "redis://host:6379/0"),
+        ("redis_url", "redis://host?db=first", "redis://host:6379/0"),
+        ("redis_url", "unix://", "unix:///path/to.sock"),
         ("log_level", "loud", "'debug', 'info', 'warning' or 'error'"),
         ("cors_origins", "dashboard.example", "https://dashboard.example"),
     ],
@@ -90,6 +96,25 @@ def test_a_wrong_value_is_told_what_is_allowed(name: str, value: object, allowed
 
     assert f"CARILLON_{name.upper()}: " in str(refused.value)
     assert allowed in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://queue", {"host": "queue", "port": 6379, "database": 0, "ssl": False}),
+        ("redis://queue:7000/", {"host": "queue", "port": 7000, "database": 0}),
+        ("redis://queue:7000/3", {"port": 7000, "database": 3}),
+        ("redis://queue?db=3", {"database": 3}),
+        ("redis://ann:p%40ss@queue", {"username": "ann", "password": "p@ss"}),
+        ("rediss://queue?ssl_cert_reqs=none", {"ssl": True, "ssl_cert_reqs": "none"}),
+        ("unix:///run/valkey.sock", {"unix_socket_path": "/run/valkey.sock", "database": 0}),
+        ("unix:///run/valkey.sock?db=2", {"unix_socket_path": "/run/valkey.sock", "database": 2}),
+    ],
+)
+def test_a_queue_is_named_as_usual(url: str, expected: dict[str, object]) -> None:
+    assert load(redis_url=url).redis_url == url
+    found = redis_settings(url)
+    assert {name: getattr(found, name) for name in expected} == expected
 
 
 def test_wrong_values_are_named_all_at_once() -> None:
