@@ -15,7 +15,7 @@ from sqlmodel import col
 from app.campaigns.models import Campaign
 from app.database import Database
 from app.ledger.models import Batch
-from app.sending import batches, faults, planning
+from app.sending import batches, faults, opening, planning
 from app.sending import engine as sending
 from app.sending.engine import Engine
 from tests.api.counting import statements
@@ -36,6 +36,7 @@ from workers.sending import SendingLoop
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
 PEOPLE = [f"u{number:03}" for number in range(60)]
+PATIENCE = 60.0  # for what a busy machine delays, and no test is about
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +69,7 @@ async def at_work(worker: Engine, lanes: int = 2) -> AsyncIterator[asyncio.Event
 
 async def until(found: Callable[[], Awaitable[bool]]) -> None:
     """Looks until it is so; a test that never gets there fails."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not await found():
             await asyncio.sleep(0.05)
 
@@ -84,13 +85,14 @@ async def until_completed(database: Database, *names: str) -> list[Campaign]:
 
 
 class Hands:
-    """How many batches are in hand while they are delivered; the first waits for a second."""
+    """How many batches are in hand while they are delivered; the first waits for a second, however long."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.most = 0, 0
         self.two, self.go_on = asyncio.Event(), asyncio.Event()
         self.go_on.set()
         self._deliver = batches.deliver
+        monkeypatch.setattr(opening, "LONGEST_TRANSACTION", "60s")
         monkeypatch.setattr(batches, "deliver", self._watched)
 
     async def _watched(self, *given: Any) -> Any:
@@ -99,8 +101,7 @@ class Hands:
         if self.now == 2:
             self.two.set()
         try:
-            async with asyncio.timeout(4):  # wait_for loses a cancellation that comes with the event
-                await self.two.wait()
+            await self.two.wait()
             await self.go_on.wait()
             return await self._deliver(*given)
         finally:
@@ -133,7 +134,7 @@ async def test_a_start_that_nobody_rings_for_has_all_lanes(
             await create(database, name, user_ids=PEOPLE)
             hands = Hands(monkeypatch)
             await start(database, name)
-            await asyncio.wait_for(hands.two.wait(), 20)
+            await asyncio.wait_for(hands.two.wait(), PATIENCE)
             (campaign,) = await until_completed(database, name)
             assert (await books(database, campaign)).sent == 60
 
@@ -155,8 +156,8 @@ async def test_a_batch_that_a_lane_has_picked_is_no_other_lane_s_to_try(
     await started(database)
     worker = engine(database)
     first = asyncio.create_task(worker.turn())
-    await asyncio.wait_for(picked.wait(), 20)
-    async with asyncio.timeout(20):
+    await asyncio.wait_for(picked.wait(), PATIENCE)
+    async with asyncio.timeout(PATIENCE):
         assert await worker.turn() > 0  # it waits for others at work
     async with database.read() as session:
         assert (await session.execute(select(col(Batch.attempts)))).scalars().all() == [1]
@@ -219,7 +220,7 @@ async def test_a_campaign_that_waits_keeps_no_lane_from_another(
     slow, worker = await start(database, "slow"), engine(database)
     worker._free_at[slow.campaign_no] = asyncio.get_running_loop().time() + 600
     async with at_work(worker):
-        await asyncio.wait_for(hands.two.wait(), 20)
+        await asyncio.wait_for(hands.two.wait(), PATIENCE)
         await until_completed(database, "news")
     assert (await books(database, await read(database, "slow"))).sent == 0
 
@@ -240,7 +241,7 @@ async def test_one_lane_at_a_time_plans_a_campaign(
         planning_now, before = planning_now + 1, picks
         most = max(most, planning_now)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while picks < before + 2 and most == 1:
                     await asyncio.sleep(0.01)
             return await plan(*given, **how)
@@ -309,7 +310,7 @@ async def test_told_to_stop_it_finishes_what_is_in_hand_and_takes_no_more(
     monkeypatch.setattr(planning, "FIRST_CHUNK", 100)
     await started(database)
     async with at_work(engine(database)) as stopping:
-        await hands.two.wait()
+        await asyncio.wait_for(hands.two.wait(), PATIENCE)
         stopping.set()
         hands.go_on.set()
     async with database.read() as session:
@@ -337,7 +338,7 @@ async def test_what_fails_for_two_lanes_at_once_is_one_fault(
     worker = engine(database)
     number = (await read(database)).campaign_no
     await planning.plan_chunk(database, number, capacity=None)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await asyncio.gather(worker.turn(), worker.turn())
     assert worker._faults.backoff[number].faults == 1
     assert len(worker._hands._owed) == 2
@@ -354,7 +355,7 @@ async def test_batches_that_a_stop_does_not_wait_for_are_given_back_untried(
     await started(database)
     hands.go_on.clear()
     running = asyncio.create_task(SendingLoop(engine(database), 2).run(asyncio.Event()))
-    await asyncio.wait_for(hands.two.wait(), 20)
+    await asyncio.wait_for(hands.two.wait(), PATIENCE)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     async with database.read() as session:
