@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
@@ -18,7 +18,7 @@ from sqlmodel import col
 from app.campaigns.models import Campaign
 from app.campaigns.states import Status
 from app.channels import service as channels
-from app.database import ask, changed
+from app.database import ask, changed, dialect_of
 from app.events import service as events
 from app.ids import message_ids
 from app.ledger.models import Batch, OutcomeReason, RecipientStatus
@@ -37,6 +37,7 @@ from app.sending.writing import (
     Shared,
     TakenChannel,
     count_sent,
+    first_to_send_to,
     unsent,
 )
 
@@ -75,6 +76,15 @@ _PICK = (
 )
 
 
+_PATIENT = select(func.set_config("lock_timeout", "6s", True))  # longer than anybody may hold a batch
+
+ONLY_LEFT_OUT = 0  # as the limit of a slice: none of its messages
+
+
+class SomebodyToSendTo(Exception):
+    """The first target of the batch gets a message, for which there was no leave."""
+
+
 class MembersChanged(Exception):
     """Somebody joined or left a channel after its receiver was read: the batch is to be tried anew."""
 
@@ -96,13 +106,14 @@ async def send_slice(
     ahead: Ahead | None = None,
     apart: bool = False,
 ) -> Slice:
-    """Settles up to `limit` targets of an open batch (all of them if None). The caller commits. Looking
-    `ahead`, it picks the next batch as well, and begins to make it ready. `apart` is for a batch that raised
-    `ChannelsTaken`: whatever happens to a channel then settles its entry, not the batch.
+    """Settles up to `limit` targets of an open batch, all of them if None; with `ONLY_LEFT_OUT` those before
+    the first one that gets a message. The caller commits. Looking `ahead`, it picks the next batch as well,
+    and begins to make it ready. `apart` is for a batch that raised `ChannelsTaken`: whatever happens to a
+    channel then settles its entry, not the batch.
 
-    Raises `BatchTaken`, `CampaignNotRunning`, `SenderMissing`, `MembersChanged`, `ChannelsTaken`; and
-    `Disagreement` rather than commit ledger rows, messages and counts that differ. Whatever it raises,
-    nothing may be committed.
+    Raises `BatchTaken`, `CampaignNotRunning`, `SenderMissing`, `MembersChanged`, `ChannelsTaken`,
+    `SomebodyToSendTo`; and `Disagreement` rather than commit ledger rows, messages and counts that differ.
+    Whatever it raises, nothing may be committed.
     """
     opened = await open_batch(session, campaign_no, batch_no)
     blueprint = await _blueprint(session, campaign_no, blueprints, opened.edited_at)
@@ -110,6 +121,10 @@ async def send_slice(
     ready = None if ahead is None else ahead.ready
     if ready is None or not await ready.holds(session, blueprint, opened.pending):
         ready = await _make_ready(session, writer, blueprint, (campaign_no, batch_no), limit, apart)
+    if limit == ONLY_LEFT_OUT and (first := first_to_send_to(ready.entries)) is not None:
+        if first == 0:
+            raise SomebodyToSendTo
+        ready = await _make_ready(session, writer, blueprint, (campaign_no, batch_no), first, apart)
     if ahead is not None:
         await _look_ahead(session, ahead, blueprint, campaign_no, batch_no)
     shared = Shared(
@@ -280,19 +295,16 @@ async def pick(session: AsyncSession, campaign_no: int, *, but_not: int = 0) -> 
 
 
 async def forgive(session: AsyncSession, campaign_no: int, batch_no: int) -> None:
-    """Takes an attempt back that failed through no fault of the batch. Whoever holds the batch now clears
-    its attempts by success, so that this never waits for him."""
-    free = (
-        select(col(Batch.batch_no))
-        .where(
-            col(Batch.campaign_no) == campaign_no, col(Batch.batch_no) == batch_no, col(Batch.attempts) > 0
-        )
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
-    )
+    """Takes an attempt back that failed through no fault of the batch. Waits for whoever holds the batch now,
+    who may give it back too: an attempt too many must be gone before anybody else can pick it, or a healthy
+    target whose channel somebody keeps locked would count as one that breaks its batch."""
+    if dialect_of(session) == "postgresql":
+        await session.execute(_PATIENT)
     await changed(
         session,
         update(Batch)
-        .where(col(Batch.campaign_no) == campaign_no, col(Batch.batch_no) == free)
+        .where(
+            col(Batch.campaign_no) == campaign_no, col(Batch.batch_no) == batch_no, col(Batch.attempts) > 0
+        )
         .values(attempts=col(Batch.attempts) - 1),
     )

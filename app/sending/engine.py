@@ -48,6 +48,7 @@ class Sending(StrEnum):
     SENT = "sent"
     LAST = "sent, and none was left behind it"
     NOTHING_OPEN = "nothing open"
+    NEEDS_LEAVE = "the next one gets a message"
     GIVEN_BACK = "given back"  # another worker has it, or the campaign does not run any more
     FAILED = "failed"
 
@@ -72,6 +73,7 @@ class Engine:
     _blueprints: Blueprints = field(default_factory=Blueprints)
     _free_at: dict[int, float] = field(default_factory=dict)
     _shares: dict[int, float] = field(default_factory=dict)  # of the server's limit
+    _idle: set[int] = field(default_factory=set)  # had nothing to send when they might
     _hands: Hands = field(init=False)
     _sharing: set[int] = field(default_factory=set)  # their batches meet in channels: no use in looking ahead
     _apart: set[tuple[int, int]] = field(default_factory=set)  # batches whose channels were taken
@@ -117,9 +119,11 @@ class Engine:
             campaign.campaign_no: campaign.max_messages_per_second
             for campaign in working
             if campaign.status == Status.IN_PROGRESS
+            and campaign.campaign_no not in self._idle
+            and self._faults.wait(campaign.campaign_no) <= 0
         }
-        limited = self.messages_per_second is not None and len(limits) > 1
-        self._shares = throttle.shares(self.messages_per_second or 0, limits) if limited else {}
+        server = self.messages_per_second
+        self._shares = {} if server is None else throttle.shares(server, limits)
 
     async def _turn_of(self, campaign: Working) -> float:
         clock, wait = asyncio.get_running_loop().time, 0.0
@@ -158,6 +162,7 @@ class Engine:
         }
         self._faults.keep(running)
         self._sharing &= running
+        self._idle &= running
         self._apart = {batch for batch in self._apart if batch[0] in running}
         self._blueprints.keep(running)
         await self._hands.keep(running, alone=self._alone)
@@ -227,13 +232,16 @@ class Engine:
         return outcome
 
     async def _send(self, campaign: Working, planned: bool) -> float:
-        reservation, wait = await self._pace(campaign)
-        if wait > 0:
-            return wait
-        outcome = await self._send_slice(campaign, reservation)
+        if campaign.campaign_no in self._idle:  # whoever is left out needs no leave
+            outcome = (await self._send_batch(campaign, batches.ONLY_LEFT_OUT))[0]
+        else:
+            reservation, wait = await self._pace(campaign)
+            if wait > 0:
+                return wait
+            outcome = await self._send_slice(campaign, reservation)
         if outcome == Sending.LAST and planned and not self._hands.holds(campaign.campaign_no):
             await self._finish(campaign)
-        if outcome in (Sending.SENT, Sending.LAST):
+        if outcome in (Sending.SENT, Sending.LAST, Sending.NEEDS_LEAVE):
             return 0.0
         if outcome == Sending.FAILED:
             return faults.FIRST_BACKOFF_SECONDS
@@ -246,8 +254,8 @@ class Engine:
         """The slice that is reserved for this campaign, None if it has no limit; or how long until one may
         be. Of limits that others share only what was seen last is known: it may be later."""
         number, clock = campaign.campaign_no, asyncio.get_running_loop().time
-        limits = throttle.Limits(
-            number, campaign.max_messages_per_second, self.messages_per_second, self._shares.get(number)
+        limits = throttle.limits_of(
+            number, campaign.max_messages_per_second, self.messages_per_second, self._shares
         )
         if not limits.by_scope:
             return None, 0.0
@@ -266,10 +274,19 @@ class Engine:
         clock = asyncio.get_running_loop().time
         until = clock() + reservation.limits.longest
         while left > 0 and outcome in went_well and clock() < until and not self.stopping.is_set():
-            outcome, settled = await self._send_batch(campaign, left)
-            left -= settled
-        await throttle.give_back(self.database, reservation, left)
+            outcome, sent = await self._send_batch(campaign, left)
+            left -= sent
+            if not sent:
+                break
+        if left == reservation.messages and outcome in (*went_well, Sending.NOTHING_OPEN):
+            self._idle.add(campaign.campaign_no)
+        await self._give_back(reservation, left)
         return Sending.LAST if left < reservation.messages else outcome
+
+    async def _give_back(self, reservation: Reservation, unused: int) -> None:
+        await throttle.give_back(self.database, reservation, unused)
+        for scope, limit in reservation.limits.by_scope.items():
+            self._free_at[scope] -= unused / limit
 
     async def _send_batch(self, campaign: Working, limit: int | None) -> tuple[Sending, int]:
         """One batch. One that failed before may be what kills its worker: alone, so that no try of another is
@@ -284,6 +301,10 @@ class Engine:
                     return await self._try(campaign, held, False, limit)
             async with self._gate.alone():
                 return await self._try_again(campaign, held, limit)
+        except asyncio.CancelledError:  # told to stop: no fault of the batch
+            if held is not None:
+                self._hands.owe(number, held.picked.batch_no)
+            raise
         finally:
             if held is not None:
                 self._hands.put_down(number, held.picked.batch_no)
@@ -314,7 +335,8 @@ class Engine:
     ) -> tuple[Sending, int]:
         number, batch_no, alone = campaign.campaign_no, held.picked.batch_no, held.picked.pending == 1
         most = min(held.picked.pending, limit or held.picked.pending)
-        limit = self._strides.limit(number, most, alone=self._alone) or limit
+        if limit != batches.ONLY_LEFT_OUT:
+            limit = self._strides.limit(number, most, alone=self._alone) or limit
         ahead, clock = self._ahead(number, held, limit), asyncio.get_running_loop().time
         try:
             async with self.database.transaction() as session:
@@ -330,6 +352,10 @@ class Engine:
                 self._apart.add((number, batch_no))
             await self._hands.give_back(number, batch_no)
             return Sending.GIVEN_BACK, 0
+        except batches.SomebodyToSendTo:
+            self._idle.discard(number)
+            await self._hands.give_back(number, batch_no)
+            return Sending.NEEDS_LEAVE, 0
         except SenderMissing:
             await self._hands.give_back(number, batch_no)
             await self._pause_without_sender(campaign)
@@ -337,16 +363,14 @@ class Engine:
         except Exception as error:
             too_large = took_too_long(error) and not alone  # then halves may do
             if is_infrastructure(error) and not too_large:
+                if waited_too_long(error):
+                    await self._hands.give_back(number, batch_no)
+                    return Sending.GIVEN_BACK, 0
                 # The database may be away still: what it owes is paid when it answers again.
                 self._hands.owe(number, batch_no)
-                if waited_too_long(error):
-                    return Sending.GIVEN_BACK, 0
                 raise
             log.exception("batch failed", campaign=campaign.campaign_id, batch=batch_no)
             return Sending.FAILED, 0
-        except asyncio.CancelledError:  # told to stop: no fault of the batch
-            self._hands.owe(number, batch_no)
-            raise
         finally:
             ready = None if ahead is None else await ahead.finish()
         self.sent += sent.sent

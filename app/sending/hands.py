@@ -6,7 +6,7 @@ from collections.abc import Collection
 import structlog
 
 from app.database import Database
-from app.sending import batches
+from app.sending import batches, isolation
 from app.sending.ahead import Held
 from app.sending.strides import Strides
 
@@ -45,6 +45,8 @@ class Hands:
             await self.give_back(*batch)
             return None
         self._in_hand.add(batch)
+        if not isolation.is_broken(held.picked.attempts, held.picked.pending):
+            self._suspected.pop((*batch, held.picked.pending), None)
         return held
 
     def put_down(self, campaign_no: int, batch_no: int) -> None:
@@ -79,8 +81,9 @@ class Hands:
             log.warning("tries could not be taken back", error=str(error))
 
     def is_confirmed(self, campaign_no: int, batch_no: int, pending: int) -> bool:
-        """Whether a batch stood as it is a second ago too. Workers that pick it at the same moment each count
-        a try before one of them gets it: a batch that is merely wanted must not be taken for a broken one."""
+        """Whether a broken batch stood as it is a second ago too, and whenever it was taken since. Workers
+        that pick it at the same moment each count a try before one of them gets it: a batch that is merely
+        wanted must not be taken for a broken one."""
         batch, at = (campaign_no, batch_no, pending), asyncio.get_running_loop().time()
         if at - self._suspected.setdefault(batch, at) < self._seconds_to_confirm:
             return False
@@ -89,9 +92,15 @@ class Hands:
 
     async def _pick(self, campaign_no: int) -> Held | None:
         clock = asyncio.get_running_loop().time
-        async with self._database.transaction() as session:
-            began = clock()  # once it has begun: not what it waited for other writers
-            picked = await batches.pick(session, campaign_no)
+        picked = None
+        try:
+            async with self._database.transaction() as session:
+                began = clock()  # once it has begun: not what it waited for other writers
+                picked = await batches.pick(session, campaign_no)
+        except asyncio.CancelledError:
+            if picked is not None:  # the try may be counted by now
+                self.owe(campaign_no, picked.batch_no)
+            raise
         self._strides.picked(clock() - began)
         return None if picked is None else Held(picked, None)
 

@@ -262,6 +262,14 @@ def unsent(entries: Sequence[Entry]) -> Sequence[Entry]:
     return [entry for entry in entries if entry.reason is not None]
 
 
+def first_to_send_to(entries: Sequence[Entry]) -> int | None:
+    """The place of the first that gets a message; None if none does."""
+    if isinstance(entries, Entries) and entries.alike is not None:
+        going = entries.alike.target_ids
+        return entries.target_ids.index(going[0]) if going else None
+    return next((place for place, entry in enumerate(entries) if entry.reason is None), None)
+
+
 def count_sent(entries: Sequence[Entry]) -> int:
     """How many are SENT."""
     if isinstance(entries, Entries) and entries.alike is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from psycopg import OperationalError
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -194,6 +194,47 @@ async def test_a_batch_that_could_not_be_given_back_is_tried_again_as_if_it_neve
         await worker.turn()
     assert tries == [1]
     assert (await books(database, await read(database))).sent == 60
+
+
+async def test_a_try_too_many_is_gone_before_anybody_else_can_pick_the_batch(database: Database) -> None:
+    """Whoever holds it may give it back as well: with a lock on its channel held for two seconds, a healthy
+    target counted ten tries and was FAILED."""
+    await started(database)
+    number, hands = (await read(database)).campaign_no, engine(database)._hands
+    await planning.plan_chunk(database, number, capacity=None)
+    held = await hands.take(number)
+    assert held is not None and await hands.take(number) is None  # of the same worker: given back at once
+    hands.put_down(number, held.picked.batch_no)
+    again = await hands.take(number)
+    assert again is not None and again.picked.attempts == 2
+    async with database.transaction() as session:
+        await opening.open_batch(session, number, held.picked.batch_no)
+        giving_back = asyncio.create_task(engine(database)._hands.give_back(number, held.picked.batch_no))
+        done, _ = await asyncio.wait([giving_back], timeout=0.5)
+        assert not done
+        async with database.transaction() as other:
+            assert await batches.pick(other, number) is None
+    await asyncio.wait_for(giving_back, PATIENCE)
+    async with database.read() as session:
+        assert (await session.execute(select(col(Batch.attempts)))).scalars().all() == [1]
+
+
+async def test_a_batch_that_waits_to_be_alone_when_it_is_told_to_stop_is_untried(database: Database) -> None:
+    await started(database)
+    worker, number = engine(database), (await read(database)).campaign_no
+    await planning.plan_chunk(database, number, capacity=None)
+    async with database.transaction() as session:
+        await session.execute(update(Batch).values(attempts=1))
+    async with worker._gate.together():
+        turn = asyncio.create_task(worker.turn())
+        while not worker._hands._in_hand:
+            await asyncio.sleep(0.01)
+        turn.cancel()
+        await asyncio.gather(turn, return_exceptions=True)
+    await worker.let_go()
+    assert not worker._hands._in_hand
+    async with database.read() as session:
+        assert set((await session.execute(select(col(Batch.attempts)))).scalars()) == {0, 1}
 
 
 async def _is_idle(worker: Engine) -> bool:

@@ -14,7 +14,7 @@ from app.campaigns import capacity, lifecycle, service
 from app.campaigns.models import Campaign
 from app.channels.distinct import distinct_id, members_key
 from app.channels.models import Channel, Member
-from app.database import Database, took_too_long
+from app.database import Database, now, took_too_long
 from app.errors import QuotaExceeded
 from app.ledger.models import Batch, Plan, Rate, Recipient
 from app.segments import service as segments
@@ -598,7 +598,7 @@ async def test_a_raised_pace_takes_effect_at_once(database: Database) -> None:
 
 
 async def test_a_paced_campaign_goes_before_one_that_may_have_all_of_the_servers_limit(
-    database: Database,
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It had a tenth of its pace, or nothing: whoever came first took the server's whole slice each time."""
     people = [f"u{n:03d}" for n in range(300)]
@@ -613,18 +613,66 @@ async def test_a_paced_campaign_goes_before_one_that_may_have_all_of_the_servers
         throttle.SERVER: 0.09,  # the slice of the other one, which has had its share
         throttle.share_of(every.campaign_no): 1.5,
         few.campaign_no: 0.0,
-        throttle.share_of(few.campaign_no): 0.0,
     }
+    at = datetime.now(UTC)
+
+    async def stands_still(_: object) -> datetime:
+        return at
+
+    monkeypatch.setattr(throttle, "now", stands_still)
     async with database.transaction() as session:
-        at = datetime.now(UTC)
         for scope, seconds in waits.items():
             await session.merge(Rate(scope=scope, next_at=at + timedelta(seconds=seconds)))
-    worker, before = engine(database, messages_per_second=100), (await books(database, few)).sent
-    await worker.turn()
-    assert (await books(database, few)).sent > before
+    worker = engine(database, messages_per_second=100)
+    before, had = (await books(database, every)).sent, (await books(database, few)).sent
+    for _ in range(20):
+        await worker.turn()
+        worker._free_at.clear()
+    assert (await books(database, few)).sent > had
+    assert (await books(database, every)).sent == before
     async with database.read() as session:
         scopes = set((await session.execute(select(col(Rate.scope)))).scalars())
     assert scopes == waits.keys()
+
+
+async def test_whoever_gets_no_message_is_settled_without_leave_to_send(database: Database) -> None:
+    """It would take ten minutes else, and the leave from campaigns that can use it."""
+    nobody = [f"a{n:03d}" for n in range(600)]  # before all others in the order of ids
+    await add_users(database, ["sender", "u1", "u2"])
+    await create(database, user_ids=[*nobody, "u1", "u2"])
+    await start(database)
+    worker, waited = engine(database, messages_per_second=1), 0.0
+    while (await read(database)).status != "COMPLETED" and waited < 30:
+        wait = await worker.turn()
+        waited += wait
+        async with database.transaction() as session:  # time goes by
+            earlier = await now(session) - timedelta(seconds=wait)
+            await session.execute(update(Rate).values(next_at=earlier))
+        worker._free_at.clear()
+    counted = await books(database, await read(database))
+    assert (counted.sent, counted.skipped) == (2, 600)
+    assert waited < 5
+
+
+async def test_a_slice_for_which_there_is_no_leave_ends_before_the_first_who_gets_a_message(
+    database: Database,
+) -> None:
+    people = [f"u{n:03d}" for n in range(20)]
+    await add_users(database, ["sender", *people[10:]])
+    await create(database, user_ids=people)
+    campaign, worker = await start(database), engine(database)
+    await planning.plan_chunk(database, campaign.campaign_no, capacity=None)
+    for settled in (10, None):
+        async with database.transaction() as session:
+            slicing = batches.send_slice(
+                session, campaign.campaign_no, 1, batches.ONLY_LEFT_OUT, worker._blueprints
+            )
+            if settled is None:
+                with pytest.raises(batches.SomebodyToSendTo):
+                    await slicing
+            else:
+                assert await slicing == batches.Slice(settled, 0)
+    assert (await books(database, await work(database))).sent == 10
 
 
 async def test_a_clock_that_was_set_back_does_not_stop_a_paced_campaign(database: Database) -> None:
