@@ -15,7 +15,8 @@ has a row for its share, which binds nobody: who has had his share lets the othe
 they leave.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import inf
@@ -155,23 +156,30 @@ def _wait(limits: Limits, scope: int, row: float) -> float:
 async def reserve(database: Database, limits: Limits) -> Reservation:
     """Reserves the next slice if its time has come, and the rows are free."""
     scopes = limits.by_scope
+    reservation = Reservation(0, limits, dict.fromkeys(scopes, SECONDS_AFTER_OTHERS))
+    async with _briefly(database) as session:
+        rows = await _locked(session, scopes)
+        at = await now(session)  # locked first: it may have taken a while
+        since = {scope: (rows.get(scope, at) - at).total_seconds() for scope in scopes}
+        messages, waits = grant(limits, since)
+        if messages:
+            for scope, wait in waits.items():
+                await _set(session, scope, at + timedelta(seconds=wait))
+        reservation = Reservation(messages, limits, waits)
+    return reservation
+
+
+@asynccontextmanager
+async def _briefly(database: Database) -> AsyncIterator[AsyncSession]:
+    """A transaction that neither waits nor lasts long; what it would have to wait for, it leaves undone."""
     try:
         async with database.transaction() as session:
             if dialect_of(session) == "postgresql":
                 await session.execute(_BOUNDED)
-            rows = await _locked(session, scopes)
-            at = await now(session)  # locked first: it may have taken a while
-            messages, waits = grant(
-                limits, {scope: (rows.get(scope, at) - at).total_seconds() for scope in scopes}
-            )
-            if messages:
-                for scope, wait in waits.items():
-                    await _set(session, scope, at + timedelta(seconds=wait))
+            yield session
     except DBAPIError as error:
         if not waited_too_long(error):
             raise
-        return Reservation(0, limits, dict.fromkeys(scopes, SECONDS_AFTER_OTHERS))
-    return Reservation(messages, limits, waits)
 
 
 async def _locked(session: AsyncSession, scopes: Mapping[int, float]) -> dict[int, datetime]:
@@ -196,7 +204,7 @@ async def give_back(database: Database, reservation: Reservation, unused: int) -
     """Returns what a slice reserved for targets that turned out to be skipped."""
     if unused <= 0:
         return
-    async with database.transaction() as session:
+    async with _briefly(database) as session:
         limits = reservation.limits.by_scope
         for scope, next_at in (await _locked(session, limits)).items():
             await _set(session, scope, next_at - timedelta(seconds=unused / limits[scope]))

@@ -635,6 +635,22 @@ async def test_a_paced_campaign_goes_before_one_that_may_have_all_of_the_servers
     assert scopes == waits.keys()
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_rate_row_that_is_held_is_waited_for_a_moment_only(database: Database) -> None:
+    """By a worker that was stopped, not killed, say; its transaction ends by itself."""
+    limits = throttle.Limits(7, 50, 100, 60.0)
+    slice_of_it = await throttle.reserve(database, limits)
+    assert slice_of_it.messages == 10
+    async with database.transaction() as session:
+        await session.execute(select(Rate).where(col(Rate.scope) == throttle.SERVER).with_for_update())
+        refused = await throttle.reserve(database, limits)
+        assert refused.messages == 0 and 0 < limits.wait(refused.waits) < 1
+        await throttle.give_back(database, slice_of_it, 10)  # is forfeited
+    async with throttle._briefly(database) as session:
+        bounds = "SELECT current_setting('transaction_timeout'), current_setting('lock_timeout')"
+        assert (await session.execute(text(bounds))).one() == ("1s", "100ms")
+
+
 async def test_whoever_gets_no_message_is_settled_without_leave_to_send(database: Database) -> None:
     """It would take ten minutes else, and the leave from campaigns that can use it."""
     nobody = [f"a{n:03d}" for n in range(600)]  # before all others in the order of ids
