@@ -286,7 +286,8 @@ class Engine:
     async def _give_back(self, reservation: Reservation, unused: int) -> None:
         await throttle.give_back(self.database, reservation, unused)
         for scope, limit in reservation.limits.by_scope.items():
-            self._free_at[scope] -= unused / limit
+            if scope in self._free_at:  # and not forgotten meanwhile, with a campaign that runs no more
+                self._free_at[scope] -= unused / limit
 
     async def _send_batch(self, campaign: Working, limit: int | None) -> tuple[Sending, int]:
         """One batch. One that failed before may be what kills its worker: alone, so that no try of another is
