@@ -18,6 +18,7 @@ from app.auth import Authenticator
 from app.campaigns.overview import Overview
 from app.campaigns.watching import Watching
 from app.database import Database
+from app.ending import end
 from app.errors import NotFound
 from app.graphql.context import Services
 from app.graphql.execution import Operations
@@ -76,9 +77,7 @@ def create_app(settings: Settings, redis_url: str) -> Starlette:
         try:
             yield
         finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await end(*running)
             await authenticator.close()
             await services.readiness.close()
             await services.publisher.close()

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from app import heartbeats
 from app.child import HEARTBEAT_FILE, NAME
+from app.ending import end
 from app.heartbeats import Role
 
 log = structlog.get_logger(__name__)
@@ -51,8 +52,7 @@ async def until_stopped(stopping: asyncio.Event, seconds: float, *loops: Corouti
     ended = not stopping.is_set()
     stopping.set()
     _, late = await asyncio.wait(tasks, timeout=seconds)
-    for task in late:
-        task.cancel()
+    await end(*late)
     results = await asyncio.gather(*tasks, return_exceptions=True)
     if ended:
         raise Ended from next((each for each in results if each is not None), None)

@@ -14,6 +14,7 @@ from arq.worker import Worker, func
 
 from app import valkey
 from app.database import Database
+from app.ending import end
 from app.exits import explained
 from app.hearing import hear
 from app.progress import Publisher
@@ -69,9 +70,7 @@ async def _work(settings: Settings, redis_url: str) -> None:
     try:
         await until_stopped(stopping, SECONDS_TO_FINISH, sending.run(stopping), housekeeping.run(stopping))
     finally:
-        ears.cancel()
-        health.cancel()
-        await asyncio.gather(ears, health, return_exceptions=True)
+        await end(ears, health)
         await publisher.close()
         await database.close()
 

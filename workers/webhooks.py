@@ -14,6 +14,7 @@ import structlog
 
 from app import valkey
 from app.database import Database, is_infrastructure
+from app.ending import end
 from app.exits import explained
 from app.settings import Settings, load
 from app.webhooks.deliverer import Deliverer
@@ -68,8 +69,7 @@ async def _work(settings: Settings, redis_url: str) -> None:
         try:
             await until_stopped(stopping, SECONDS_TO_FINISH, loop.run(stopping))
         finally:
-            health.cancel()
-            await asyncio.gather(health, return_exceptions=True)
+            await end(health)
             await database.close()
 
 
