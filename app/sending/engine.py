@@ -115,6 +115,8 @@ class Engine:
         return min(waits, default=IDLE_SECONDS)
 
     def _share(self, working: list[Working]) -> None:
+        if self.messages_per_second is None:
+            return
         limits = {
             campaign.campaign_no: campaign.max_messages_per_second
             for campaign in working
@@ -122,8 +124,7 @@ class Engine:
             and campaign.campaign_no not in self._idle
             and self._faults.wait(campaign.campaign_no) <= 0
         }
-        server = self.messages_per_second
-        self._shares = {} if server is None else throttle.shares(server, limits)
+        self._shares = throttle.shares(self.messages_per_second, limits)
 
     async def _turn_of(self, campaign: Working) -> float:
         clock, wait = asyncio.get_running_loop().time, 0.0

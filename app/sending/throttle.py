@@ -15,7 +15,7 @@ has a row for its share, which binds nobody: who has had his share lets the othe
 they leave.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -159,6 +159,9 @@ async def reserve(database: Database, limits: Limits) -> Reservation:
     reservation = Reservation(0, limits, dict.fromkeys(scopes, SECONDS_AFTER_OTHERS))
     async with _briefly(database) as session:
         rows = await _locked(session, scopes)
+        if missing := [scope for scope in scopes if scope not in rows]:
+            await _make(session, missing)
+            rows = await _locked(session, scopes)
         at = await now(session)  # locked first: it may have taken a while
         since = {scope: (rows.get(scope, at) - at).total_seconds() for scope in scopes}
         messages, waits = grant(limits, since)
@@ -183,21 +186,22 @@ async def _briefly(database: Database) -> AsyncIterator[AsyncSession]:
 
 
 async def _locked(session: AsyncSession, scopes: Mapping[int, float]) -> dict[int, datetime]:
-    """When the next message of each scope may go out; those that have no row yet get one."""
+    """When the next message of each scope that has a row may go out."""
     these = (
         select(col(Rate.scope), col(Rate.next_at))
         .where(col(Rate.scope).in_(scopes))
         .order_by(func.abs(col(Rate.scope)), col(Rate.scope).desc())
         .with_for_update()
     )
-    rows: dict[int, datetime] = dict((await session.execute(these)).all())
-    if missing := [scope for scope in scopes if scope not in rows]:
-        make = sqlite.insert if dialect_of(session) == "sqlite" else postgresql.insert
-        at = await now(session)
-        new = [{"scope": scope, "next_at": at} for scope in missing]
-        await session.execute(make(Rate).values(new).on_conflict_do_nothing())
-        rows = dict((await session.execute(these)).all())
-    return rows
+    return dict((await session.execute(these)).all())
+
+
+async def _make(session: AsyncSession, scopes: Sequence[int]) -> None:
+    """Rows for these scopes, due now."""
+    make = sqlite.insert if dialect_of(session) == "sqlite" else postgresql.insert
+    at = await now(session)
+    rows = [{"scope": scope, "next_at": at} for scope in scopes]
+    await session.execute(make(Rate).values(rows).on_conflict_do_nothing())
 
 
 async def give_back(database: Database, reservation: Reservation, unused: int) -> None:
